@@ -48,11 +48,14 @@ try {
   };
   const found = new Map();
   for (let round = 0; round < rounds; round++) {
-    for (const [name, node] of Object.entries(nodes)) found.set(name, [...(found.get(name) ?? []), await measure(node)]);
+    for (const [name, node] of Object.entries(nodes))
+      found.set(name, [...(found.get(name) ?? []), await measure(node)]);
   }
   console.log(`${callers} callers, medians of ${rounds} rounds of ${seconds} s`);
   console.table(Object.fromEntries([...found].map(([name, rows]) => [name, medians(rows)])));
-  console.log(`the checks of one put, alone: ${checkNanos(join(directory, "n2.json"))} ns; with 10 prefixes: ${checkNanos(join(directory, "n3.json"))} ns`);
+  console.log(
+    `the checks of one put, alone: ${checkNanos(join(directory, "n2.json"))} ns; with 10 prefixes: ${checkNanos(join(directory, "n3.json"))} ns`,
+  );
 } finally {
   for (const each of running) each.kill("SIGKILL");
   rmSync(directory, { recursive: true, force: true });
@@ -126,7 +129,10 @@ async function run(address, forSeconds) {
   let calls = 0;
   const caller = async (at) => {
     for (let next = at; performance.now() < end; next += callers) {
-      await clients[at % CONNECTIONS].put({ key: Buffer.from(`key${next % KEYS}`), value: VALUE }, { timeoutMs: 30_000 });
+      await clients[at % CONNECTIONS].put(
+        { key: Buffer.from(`key${next % KEYS}`), value: VALUE },
+        { timeoutMs: 30_000 },
+      );
       calls++;
     }
   };

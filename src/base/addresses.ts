@@ -11,21 +11,6 @@ export function isAddress(text: string): boolean {
   return Number(port) >= 1 && Number(port) <= 65_535;
 }
 
-/** Returns the host of host:port, an IPv6 address without its brackets. */
-export function hostOf(address: string): string {
-  return address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
-}
-
-/**
- * Whether a host, without a port, is this machine by its very name: what is sent there does not
- * leave it.
- */
-export function isLoopbackHost(host: string): boolean {
-  if (/^(.+\.)?localhost$/i.test(host)) return true;
-  if (/^(::ffff:)?127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/i.test(host)) return true;
-  return host === "::1" || host === "0:0:0:0:0:0:0:1";
-}
-
 /** Whether only this machine reaches a listener on host:port, by the host as it is written. */
 export function isLoopback(listen: string): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|\[::1\]|::1):\d+$/i.test(listen);

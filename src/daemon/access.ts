@@ -1,4 +1,4 @@
-import { hostOf, isLoopbackHost } from "../base/addresses.js";
+import { isLoopback } from "../base/addresses.js";
 import { CairnError } from "../base/errors.js";
 import { checkToken, wouldShowToken } from "../rpc/security/bearer_token.js";
 import { type MemberCredentials, TokenCredentials } from "../rpc/security/member_credentials.js";
@@ -26,8 +26,9 @@ export function comesToOthers({ claim, join }: Pick<MemberOptions<MemberNode>, "
 
 /**
  * Opens the access file, if there is one.
- * @throws CairnError INVALID_ARGUMENT for a file that is not valid, and when members could not prove
- * to each other that they are members: anybody could then speak for them, or none of them
+ * @throws CairnError INVALID_ARGUMENT for a file that is not valid, and when members could not
+ * prove to each other that they are members; FAILED_PRECONDITION when their token would travel
+ * unencrypted to another machine
  */
 export function openAccess(settings: AccessSettings): AccessControl | undefined {
   const { access: file, peerToken, tls, member, node } = settings;
@@ -54,7 +55,7 @@ function checkPeerToken({ peerToken, tls, insecure = false, member }: AccessSett
   if (tls === undefined) {
     const { claim, join = [] } = member;
     const addresses = [...join, ...(claim.founders ?? []).map(({ address }) => address)];
-    const open = addresses.find((address) => !isLoopbackHost(hostOf(address)));
+    const open = addresses.find((address) => !isLoopback(address));
     if (open !== undefined && !insecure) throw wouldShowToken(open);
     return;
   }

@@ -62,7 +62,8 @@ export interface LaunchedMember<Node extends MemberNode>
 /**
  * Starts a member with its node, its server, its connections to the others, its healing from their
  * snapshots, and its ingress processes.
- * @throws CairnError as {@link openNodeTls}, {@link RunningMember.start} and {@link Ingress.open} do
+ * @throws CairnError as {@link openNodeTls}, {@link openAccess}, {@link RunningMember.start} and
+ * {@link Ingress.open} do
  */
 export async function launch<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,

@@ -54,7 +54,7 @@ export class CallProxy {
     const metadata = call.metadata.clone();
     // The connection to the node has its own.
     metadata.remove("user-agent");
-    // What this process says of itself and its clients, no client may say.
+    // Only this process may speak of itself and its clients.
     metadata.remove(metadataKeys.ingress);
     metadata.remove(metadataKeys.client);
     if (this.tellsClients) metadata.set(metadataKeys.client, clientText(context));

@@ -5,8 +5,8 @@ import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 /** To an ingress process. */
 export type ToIngress =
   /**
-   * Serve the node at this address, and clients with these certificates; tell the node who makes each
-   * call, if it asks. Sent once, first.
+   * Serve the node at this address, and clients with these certificates; tell the node who makes
+   * each call, if it asks. Sent once, first.
    */
   | {
       readonly kind: "serve";

@@ -29,7 +29,7 @@ export interface CallContext {
    * has: it may vouch for the caller that it serves.
    */
   readonly isIngress: boolean;
-  /** What the caller may do; undefined: everything, as without an access file. */
+  /** The caller and its rights; undefined without an access file: it may do everything. */
   readonly access: CallerAccess | undefined;
   /** /package.Service/Method */
   readonly path: string;

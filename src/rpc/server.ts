@@ -57,7 +57,7 @@ export interface AddServiceOptions {
    */
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
   /**
-   * Called once before the handler of every call; the call fails with the CairnError that it throws.
+   * Called once before the handler of every call, which fails with the CairnError that it throws.
    * It may set `context.access`.
    */
   readonly guard?: ((method: DescMethod, context: ServerCallContext) => void) | undefined;

@@ -156,9 +156,7 @@ export class CairnServer {
     if (options.ingressSocket !== undefined) await bind(server, `unix:${options.ingressSocket}`, ingressCredentials);
     setServing(true);
     const host = listen.slice(0, listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison, () =>
-      opened?.close(),
-    );
+    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison, () => opened?.close());
   }
 
   /**

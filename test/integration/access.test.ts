@@ -73,7 +73,11 @@ beforeAll(async () => {
   ingress = ((await nodes[2]!.event("ingress")) as { address: string }).address;
   const first = clientsAt(nodes[2]!.address, all).kv;
   await untilAsync(
-    () => first.put({ key: bytes("other/a"), value: bytes("0") }, { timeoutMs: 5_000 }).then(() => true, () => false),
+    () =>
+      first.put({ key: bytes("other/a"), value: bytes("0") }, { timeoutMs: 5_000 }).then(
+        () => true,
+        () => false,
+      ),
     "the cluster takes writes through n3",
   );
 }, 120_000);
@@ -144,7 +148,9 @@ test.each(["a follower", "the leader", "an ingress process"])("roles and prefixe
 
 test("nobody but a member speaks for others, or for an ingress process", async () => {
   const forged = { "cairn-forwarded-by": "n1", "cairn-caller": "all" };
-  const client = Buffer.from(JSON.stringify({ certificate: { authority: "peer", names: [], node: { cluster: "c", id: "n1" } } }));
+  const client = Buffer.from(
+    JSON.stringify({ certificate: { authority: "peer", names: [], node: { cluster: "c", id: "n1" } } }),
+  );
   for (const address of [nodes[0]!.address, ingress]) {
     const { kv, admin } = clientsAt(address, reader);
     await failure("PERMISSION_DENIED", kv.put({ key: bytes("app/a") }, { metadata: forged }));
@@ -186,9 +192,15 @@ test("a reload revokes, at every node, within a second or so", async () => {
   const codeAt = (address: string, key: string) =>
     clientsAt(address, writer)
       .kv.put({ key: bytes(key) })
-      .then(() => "OK", (error: unknown) => CairnError.from(error).code);
+      .then(
+        () => "OK",
+        (error: unknown) => CairnError.from(error).code,
+      );
   for (const address of [...nodes.map((node) => node.address), ingress]) {
-    await untilAsync(async () => (await codeAt(address, "app/a")) === "PERMISSION_DENIED", `${address} has the new file`);
+    await untilAsync(
+      async () => (await codeAt(address, "app/a")) === "PERMISSION_DENIED",
+      `${address} has the new file`,
+    );
     expect(await codeAt(address, "elsewhere/a")).toBe("OK");
     await failure("UNAUTHENTICATED", clientsAt(address, reader).kv.get({ key: bytes("app/a") }));
   }
@@ -196,7 +208,18 @@ test("a reload revokes, at every node, within a second or so", async () => {
 
 test("settings under which members could not prove themselves are refused at the start", async () => {
   const start = (...args: string[]) =>
-    runCommand(["start", "--id", "n9", "--data", join(directory, "n9"), "--listen", "127.0.0.1:0", "--access", file, ...args]);
+    runCommand([
+      "start",
+      "--id",
+      "n9",
+      "--data",
+      join(directory, "n9"),
+      "--listen",
+      "127.0.0.1:0",
+      "--access",
+      file,
+      ...args,
+    ]);
   const alone = await start("--join", nodes[0]!.address);
   expect([alone.code, alone.stderr]).toEqual([1, expect.stringContaining("the members could not prove to each other")]);
   const wrong = join(directory, "wrong.token");

@@ -62,15 +62,30 @@ test("callers are known by their certificates, and members by theirs, at every n
   const key = bytes("app/a");
   const first = connect(nodes[0]!.address, app).kv;
   const put = () => first.put({ key, value: bytes("1") }, { timeoutMs: 5_000 });
-  await untilAsync(() => put().then(() => true, () => false), "the cluster takes writes");
+  await untilAsync(
+    () =>
+      put().then(
+        () => true,
+        () => false,
+      ),
+    "the cluster takes writes",
+  );
 
   for (const address of [...nodes.map((node) => node.address), ingress]) {
     const { kv } = connect(address, app);
     await kv.put({ key, value: bytes("2") });
-    await failure("PERMISSION_DENIED", kv.put({ key: bytes("other/a") }), 'app lacks the role writer for keys with the prefix "other/"');
+    await failure(
+      "PERMISSION_DENIED",
+      kv.put({ key: bytes("other/a") }),
+      'app lacks the role writer for keys with the prefix "other/"',
+    );
     expect(text((await connect(address, viewer).kv.get({ key })).kv?.value)).toBe("2");
     await failure("PERMISSION_DENIED", connect(address, viewer).kv.put({ key }), "viewer lacks the role writer");
-    await failure("UNAUTHENTICATED", connect(address, unknown).kv.get({ key }), "no caller with a name of this certificate");
+    await failure(
+      "UNAUTHENTICATED",
+      connect(address, unknown).kv.get({ key }),
+      "no caller with a name of this certificate",
+    );
     expect(await collect(kv.range({ prefix: bytes("app/") }))).toHaveLength(1);
     await failure("PERMISSION_DENIED", collect(kv.range({})));
     // A token goes before a certificate.
@@ -87,7 +102,11 @@ test("callers are known by their certificates, and members by theirs, at every n
     return connect(at.address, own[2]!).kv.get({ key, stale: true }, { metadata });
   };
   expect(text((await vouch("viewer")).kv?.value)).toBe("2");
-  await failure("PERMISSION_DENIED", connect(nodes[0]!.address, own[2]!).kv.put({ key }), "member n3 lacks the role writer");
+  await failure(
+    "PERMISSION_DENIED",
+    connect(nodes[0]!.address, own[2]!).kv.put({ key }),
+    "member n3 lacks the role writer",
+  );
   expect((await admin.verifyState({}, { timeoutMs: 60_000 })).allEqual).toBe(true);
   const seen: bigint[] = [];
   const watching = (async () => {
@@ -103,13 +122,31 @@ test("callers are known by their certificates, and members by theirs, at every n
   if (leaderId === "n3") await leader.transferLeadership({ nodeId: "n1" });
   await untilAsync(async () => {
     const { leaderId: now } = await admin.getStatus({});
-    return now !== "" && now !== "n3" && connect(nodes[IDS.indexOf(now as "n1")]!.address, ops).admin.removeMember({ nodeId: "n3" }).then(() => true, () => false);
+    return (
+      now !== "" &&
+      now !== "n3" &&
+      connect(nodes[IDS.indexOf(now as "n1")]!.address, ops)
+        .admin.removeMember({ nodeId: "n3" })
+        .then(
+          () => true,
+          () => false,
+        )
+    );
   }, "n3 is removed");
   const isRefused = async () => (await failureCode(vouch("viewer"))) === "PERMISSION_DENIED";
   await untilAsync(isRefused, "n1 knows that n3 is no member");
   await failure("PERMISSION_DENIED", vouch("viewer"), "member n3 lacks a place among the members of this cluster");
 
-  const refused = await runCommand(["start", "--id", "n9", "--data", join(directory, "n9"), "--peer-token-file", access, ...tlsFlags(await writeNodeFiles(join(directory, "n9-tls"), await peers.node("c1", "n9"), { clients, peers }))]);
+  const refused = await runCommand([
+    "start",
+    "--id",
+    "n9",
+    "--data",
+    join(directory, "n9"),
+    "--peer-token-file",
+    access,
+    ...tlsFlags(await writeNodeFiles(join(directory, "n9-tls"), await peers.node("c1", "n9"), { clients, peers })),
+  ]);
   expect(refused.stderr).toMatch(/the token must be printable|members prove themselves by their certificates/);
 }, 120_000);
 

@@ -68,8 +68,8 @@ export interface StartSettings
       | "lostDisk"
       | "healTimeoutMs"
       | "access"
-    | "peerTokenFile"
-    | "logLevel"
+      | "peerTokenFile"
+      | "logLevel"
     > {
   /** Bytes per second; undefined: no limit. */
   readonly snapshotBandwidth: number | undefined;

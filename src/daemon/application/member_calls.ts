@@ -209,7 +209,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
     signal.addEventListener("abort", end, { once: true });
     try {
       return await this.#forwarding.once(
-  { ...OWN_CALL, signal: attempt.signal, deadlineMs },
+        { ...OWN_CALL, signal: attempt.signal, deadlineMs },
         () => node.linearizableRead(attempt.signal),
         (leader, { metadata }) => sharing(this.#indexes.get(leader, metadata), attempt.signal, "the leader's index"),
       );

@@ -1,5 +1,5 @@
 import type * as grpc from "@grpc/grpc-js";
-import { hostOf, isLoopbackHost } from "../../base/addresses.js";
+import { isLoopback } from "../../base/addresses.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 
@@ -26,7 +26,7 @@ export class BearerToken {
    * there is none; INVALID_ARGUMENT for one that cannot be a token
    */
   addTo(metadata: grpc.Metadata): grpc.Metadata {
-    if (!this.maySend && !isLoopbackHost(hostOf(this.address))) throw wouldShowToken(this.address);
+    if (!this.maySend && !isLoopback(this.address)) throw wouldShowToken(this.address);
     const token = this.#read();
     if (token !== this.#token) {
       this.#header = `Bearer ${checkToken(token)}`;
@@ -51,7 +51,7 @@ export class BearerToken {
 /** Returns the error of a call that would carry the token unencrypted to another machine. */
 export function wouldShowToken(address: string): CairnError {
   const text = `the token is not sent to ${address}, because the connection would not be encrypted`;
-  return new CairnError("FAILED_PRECONDITION", `${text}: use TLS, or allow it on purpose with insecure`);
+  return new CairnError("FAILED_PRECONDITION", `${text}: use TLS, or allow it on purpose with insecure (--insecure)`);
 }
 
 /** Checks a token without showing it. @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */

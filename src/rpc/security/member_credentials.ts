@@ -20,7 +20,7 @@ export interface MemberCredentials {
    * cluster when its name is not known.
    */
   to(member: string | undefined): grpc.ChannelCredentials;
-  /** The token of the members, where they have no certificates. */
+  /** The token of the members, where they have no certificates. @internal */
   readonly token?: MemberToken | undefined;
 }
 

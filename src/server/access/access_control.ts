@@ -18,10 +18,12 @@ import { memberRights, type Rights } from "./rights.js";
 import { bearerToken } from "./tokens.js";
 import { watchFile } from "./watched_file.js";
 
+// Decides who may call a node, and for what.
+
 export interface AccessOptions {
   /** Path of the access file. */
   readonly file: string;
-  /** How members prove themselves. Default "token": by a caller of the file with the role peer. */
+  /** Proof of a member. Default "token": that of a caller of the file with the role peer. */
   readonly peerProof?: PeerProof | undefined;
   readonly logger?: Logger | undefined;
   readonly clock?: Clock | undefined;
@@ -73,7 +75,10 @@ export class AccessControl implements RulesInForce {
         logger.info({ audit: "rules", file }, "the access file has changed, and is in force");
       } catch (error) {
         const reason = CairnError.from(error).text;
-        logger.error({ audit: "rules", file, reason }, "the access file has changed and is not valid: the old rules stay");
+        logger.error(
+          { audit: "rules", file, reason },
+          "the access file has changed and is not valid: the old rules stay",
+        );
       }
     });
     return control;
@@ -233,7 +238,10 @@ export class AccessControl implements RulesInForce {
     if (rights.isPeer && rule.needs !== "peer" && rule.needs !== "known") this.#checkMember(caller, call);
   }
 
-  /** @throws CairnError PERMISSION_DENIED for a node that was removed, and still has a certificate */
+  /**
+   * Checks that a certificate is of a present member: a node that was removed still has its own.
+   * @throws CairnError PERMISSION_DENIED
+   */
   #checkMember(caller: Caller, call: AccessedCall): void {
     const { nodeId } = caller;
     const members = this.#node?.raft.membership.members ?? [];

@@ -11,7 +11,7 @@ const NAME = new RegExp(`^[A-Za-z0-9._@/-]{1,${limits.callerNameCharacters}}$`);
 const CERTIFICATE = /^(CN=|DNS:|URI:|IP Address:|email:).+$/;
 const CALLER_EXAMPLE = '{"name": "alice", "tokens": ["sha256:…"], "grants": [{"role": "reader"}]}';
 
-/** How members of the cluster prove that they are members. */
+/** Proof by which members of the cluster know each other. */
 export type PeerProof = "certificate" | "token";
 
 /**
@@ -78,7 +78,9 @@ function callerOf(value: unknown, place: string, owners: Map<string, string>): P
   const certificates = textsOf(fields.certificates, `${place}.certificates`).map((text, at) => {
     const where = `${place}.certificates[${at}]`;
     if (!CERTIFICATE.test(text)) {
-      throw invalid(`${where} must be CN=name, DNS:name, URI:uri, "IP Address:address" or email:address, not ${shown(text)}`);
+      throw invalid(
+        `${where} must be CN=name, DNS:name, URI:uri, "IP Address:address" or email:address, not ${shown(text)}`,
+      );
     }
     return once(text, where, owners);
   });
@@ -86,7 +88,9 @@ function callerOf(value: unknown, place: string, owners: Map<string, string>): P
     const where = `${place}.tokens[${at}]`;
     // The value is not shown: it may be a token where its hash should be.
     if (!isTokenHash(text)) {
-      throw invalid(`${where} must be sha256: and 64 hexadecimal digits, as "cairn token new" prints it; never the token itself`);
+      throw invalid(
+        `${where} must be sha256: and 64 hexadecimal digits, as "cairn token new" prints it; never the token itself`,
+      );
     }
     return once(text, where, owners);
   });
@@ -120,10 +124,14 @@ function rightsOf(name: string, value: unknown, place: string): Rights {
   }
   const prefixes = [keys.reader, keys.writer].reduce((sum, set) => sum + (set === "all" ? 0 : set.length), 0);
   if (prefixes > limits.accessPrefixes) {
-    throw invalid(`${place} have ${prefixes} prefixes; the limit accessPrefixes is ${limits.accessPrefixes} for a caller`);
+    throw invalid(
+      `${place} have ${prefixes} prefixes; the limit accessPrefixes is ${limits.accessPrefixes} for a caller`,
+    );
   }
   if (found.has("peer") && found.size > 1) {
-    throw invalid(`${place}: a caller with the role peer must have no other: give the other roles to a caller of their own`);
+    throw invalid(
+      `${place}: a caller with the role peer must have no other: give the other roles to a caller of their own`,
+    );
   }
   const isPeer = found.has("peer");
   return { name, keys: isPeer ? { reader: "all", writer: "all" } : keys, isAdmin: found.has("admin"), isPeer };
@@ -175,7 +183,8 @@ function fieldsOf(
     throw invalid(`${place} must be ${expected}, not ${shown(value)}`);
   }
   for (const name of Object.keys(value)) {
-    if (!known.includes(name)) throw invalid(`${place} has an unknown field ${shown(name)}; known are ${known.join(", ")}`);
+    if (!known.includes(name))
+      throw invalid(`${place} has an unknown field ${shown(name)}; known are ${known.join(", ")}`);
   }
   return value as Record<string, unknown>;
 }

@@ -18,7 +18,7 @@ export interface AuditedCall {
 }
 
 /** A refusal of which equal ones came since it was written. */
-interface Repeated {
+interface CountedRefusal {
   readonly facts: AuditedCall & { readonly outcome: CairnErrorCode };
   repeats: number;
 }
@@ -30,7 +30,7 @@ interface Repeated {
  */
 export class AccessAudit {
   /** The refusals of the window, by caller, method, outcome and host. */
-  readonly #refusals = new Map<string, Repeated>();
+  readonly #refusals = new Map<string, CountedRefusal>();
   #suppressed = 0;
   #endWindow: (() => void) | undefined;
 

@@ -39,7 +39,7 @@ export class Caller implements CallerAccess {
     this.#generation = rules.generation;
   }
 
-  /** What it may do now. */
+  /** Its rights now. */
   get rights(): Rights {
     if (this.#generation === this.#rules.generation) return this.#rights;
     this.#generation = this.#rules.generation;

@@ -39,12 +39,7 @@ export function requireSpan(call: CheckedCall, role: KeyRole, span: KeySpan): vo
 }
 
 /** Checks the keys from `start` on and below `end`. @throws CairnError PERMISSION_DENIED */
-export function requireBounds(
-  call: CheckedCall,
-  role: KeyRole,
-  start: Uint8Array,
-  end: Uint8Array | undefined,
-): void {
+export function requireBounds(call: CheckedCall, role: KeyRole, start: Uint8Array, end: Uint8Array | undefined): void {
   const { access } = call;
   if (access === undefined || access.hasSpan(role, start, end)) return;
   const which = start.byteLength === 0 ? "all keys" : `all keys of a range that begins with ${shownPrefix(start)}`;

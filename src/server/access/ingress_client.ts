@@ -32,8 +32,8 @@ export function clientText({ peer, certificate }: Pick<CallContext, "peer" | "ce
 }
 
 /**
- * Returns the client that an ingress process of this node has told; undefined when it told none. The
- * same text gives the same object.
+ * Returns the client that an ingress process of this node has told; undefined when it told none.
+ * The same text gives the same object.
  */
 export function clientShown(text: string | undefined): IngressClient | undefined {
   if (text === undefined || text === "") return undefined;

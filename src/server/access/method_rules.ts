@@ -6,12 +6,11 @@ import { MachineService } from "../../../gen/cairn/v1/machine_pb.js";
 import { RaftService } from "../../../gen/cairn/v1/raft_pb.js";
 import { methodPath } from "../../rpc/codec.js";
 
-// What the caller of each method needs. A method that is not here is refused to everybody.
+// Says what the caller of each method needs. A method that is not here is refused to everybody.
 
-/** What the caller of a method needs, before any key of the call is looked at. */
+/** The needs of a method's caller, before any key of the call is looked at. */
 export interface MethodRule {
-  readonly needs:
-    /** The role for some keys: the handler checks each key of the call. */
+  readonly needs: /** The role for some keys: the handler checks each key of the call. */
     | "reader"
     | "writer"
     /** The role for all keys: the call's keys are not known to the node. */
@@ -22,7 +21,7 @@ export interface MethodRule {
     | "known"
     /** To be a member. */
     | "peer"
-    /** What the access file says: open, or known. */
+    /** Open or known, as the access file says. */
     | "health"
     | "reflection";
   /** Members may call it for themselves. */

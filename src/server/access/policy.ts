@@ -3,7 +3,7 @@ import type { CallerCertificate } from "../../rpc/security/caller_certificate.js
 import type { Rights } from "./rights.js";
 import { tokenHash } from "./tokens.js";
 
-/** Who may call a service that holds no data: everybody, or each caller that is known. */
+/** The callers of a service that holds no data: everybody, or each one that is known. */
 export type Openness = "open" | "known";
 
 /** A caller of an access file. */

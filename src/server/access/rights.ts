@@ -1,7 +1,7 @@
 import { behindPrefix } from "../../machine/kv/txn/key_span.js";
 import type { KeyRole } from "../../rpc/security/caller_access.js";
 
-// What the callers of an access file may do.
+// Describes the rights of an access file's callers.
 
 /** The roles of an access file. */
 export const accessRoles = ["reader", "writer", "admin", "peer"] as const;
@@ -18,7 +18,7 @@ export interface KeyPrefix {
 /** The keys for which a caller has a role. */
 export type KeySet = "all" | readonly KeyPrefix[];
 
-/** What one caller may do. */
+/** The rights of one caller. */
 export interface Rights {
   readonly name: string;
   /** A reader's keys include those of the writer. */

@@ -79,7 +79,8 @@ function guarded({ responseStream }: MethodShape, handle: LoadedMethod["handler"
     try {
       admit(context, responseStream);
     } catch (error) {
-      return refuse(CairnError.from(error));
+      refuse(CairnError.from(error));
+      return;
     }
     context.onCancelled((error) => {
       if (context.isRevoked) refuse(error);

@@ -22,7 +22,7 @@ import { fromCallError, streamFailure } from "../../rpc/status.js";
 /** A call that is passed on. */
 export type ForwardedRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
 
-/** Where a call comes from; nothing in a cluster without access files. */
+/** The origin of a call; empty in a cluster without access files. */
 export interface CallOrigin {
   /** Name of the caller for whom a member passes the call on. */
   readonly caller?: string | undefined;

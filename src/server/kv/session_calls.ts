@@ -107,7 +107,7 @@ export class SessionCalls {
     }
   }
 
-  /** Returns a call with the caller that makes it: that of the stream, or one that a member names. */
+  /** Returns a call with its caller: that of the stream, or one that a member names. */
   #checkedCall({ caller, call }: SessionCall): CheckedCall {
     const { access, path, peer } = this.stream;
     if (access?.kind !== "member" || call.case === "readIndex") return this.stream;

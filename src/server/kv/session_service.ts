@@ -233,7 +233,10 @@ class SessionStream {
   }
 }
 
-/** @throws CairnError PERMISSION_DENIED when the stream claims to come from another kind of caller */
+/**
+ * Checks that a stream comes from the kind of caller that it claims.
+ * @throws CairnError PERMISSION_DENIED
+ */
 function checkKind(context: CallContext, claimed: CallerAccess["kind"]): void {
   const { access } = context;
   if (access === undefined || access.kind === claimed) return;

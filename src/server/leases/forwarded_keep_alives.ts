@@ -90,11 +90,7 @@ export class ForwardedKeepAlives {
    * Passes a request on.
    * @throws CairnError the leader's, or UNREACHABLE
    */
-  keep(
-    leader: LeaderClient,
-    metadata: CallSettings["metadata"],
-    request: KeepAliveInit,
-  ): Promise<KeepAliveResponse> {
+  keep(leader: LeaderClient, metadata: CallSettings["metadata"], request: KeepAliveInit): Promise<KeepAliveResponse> {
     if (this.#stream?.leader !== leader || !this.#stream.isOpen) {
       this.#stream?.retire();
       this.#stream = new KeepAliveStream(leader, metadata, this.clock);

@@ -36,8 +36,8 @@ export class Watches<Header extends object> {
   /**
    * Answers one watch until its caller ends it, or an error does.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, PERMISSION_DENIED, WRONG_CLUSTER, BUSY,
-   * STOPPED, OUT_OF_RANGE; NOT_LEADER when this node takes no part in its cluster: another member serves
-   * the watch
+   * STOPPED, OUT_OF_RANGE; NOT_LEADER when this node takes no part in its cluster: another member
+   * serves the watch
    */
   serve(request: WatchRequest, context: CallContext): AsyncIterable<EncodedMessage> {
     this.#checkTakesPart();

@@ -46,6 +46,14 @@ test("a member with others and an access file needs the token of the members", a
   const access = join(await temporaryDirectory(), "access.json");
   writeFileSync(access, accessText([all, peer]));
   const cluster = await OwnCluster.prepare(["n1", "n2"], { access });
-  await failure("INVALID_ARGUMENT", cluster.start("n1"), "the members could not prove to each other that they are members");
-  await failure("INVALID_ARGUMENT", cluster.start("n1", { peerToken: all.token }), "no caller with the role peer has the token");
+  await failure(
+    "INVALID_ARGUMENT",
+    cluster.start("n1"),
+    "the members could not prove to each other that they are members",
+  );
+  await failure(
+    "INVALID_ARGUMENT",
+    cluster.start("n1", { peerToken: all.token }),
+    "no caller with the role peer has the token",
+  );
 });

@@ -80,10 +80,19 @@ test.each([
   [withCallers(caller({ tokens: [] })), "callers[0] has neither certificates nor tokens"],
   [withCallers(caller({ certificates: ["alice"] })), "callers[0].certificates[0] must be CN=name, DNS:name"],
   [withCallers(caller({ grants: [] })), "callers[0].grants must be a list such as"],
-  [withCallers(caller({ grants: [{ role: "root" }] })), 'grants[0].role must be reader, writer, admin, peer, not "root"'],
+  [
+    withCallers(caller({ grants: [{ role: "root" }] })),
+    'grants[0].role must be reader, writer, admin, peer, not "root"',
+  ],
   [withCallers(caller({ grants: [{ role: "reader", prefix: "a" }] })), 'grants[0] has an unknown field "prefix"'],
-  [withCallers(caller({ grants: [{ role: "admin", prefixes: ["a"] }] })), "grants[0].prefixes: the role admin concerns"],
-  [withCallers(caller({ grants: [{ role: "reader", prefixes: [] }] })), "grants[0].prefixes must be a list of prefixes"],
+  [
+    withCallers(caller({ grants: [{ role: "admin", prefixes: ["a"] }] })),
+    "grants[0].prefixes: the role admin concerns",
+  ],
+  [
+    withCallers(caller({ grants: [{ role: "reader", prefixes: [] }] })),
+    "grants[0].prefixes must be a list of prefixes",
+  ],
   [withCallers(caller({ grants: [{ role: "reader", prefixes: [""] }] })), "grants[0].prefixes[0] is empty"],
   [withCallers(caller({ grants: [{ role: "reader", prefixes: [{ hex: "0" }] }] })), "prefixes[0].hex must be pairs"],
   [withCallers(caller({ grants: [{ role: "reader", prefixes: ["x".repeat(1025)] }] })), "the limit keyBytes is 1024"],
@@ -101,7 +110,11 @@ test.each([
 test("no caller may have the role peer where members have certificates", async () => {
   const text = withCallers(caller({ grants: [{ role: "peer" }] }));
   expect(parseAccess(text, "token").named("alice")?.isPeer).toBe(true);
-  await failure("INVALID_ARGUMENT", () => parseAccess(text, "certificate"), "callers[0].grants: members prove themselves");
+  await failure(
+    "INVALID_ARGUMENT",
+    () => parseAccess(text, "certificate"),
+    "callers[0].grants: members prove themselves",
+  );
 });
 
 test("an access file that is missing or too large is refused by its path", async () => {
@@ -109,5 +122,9 @@ test("an access file that is missing or too large is refused by its path", async
   await failure("INVALID_ARGUMENT", () => readAccessFile(join(directory, "none.json")), "none.json: it cannot be read");
   const large = join(directory, "large.json");
   writeFileSync(large, " ".repeat(limits.accessFileBytes + 1));
-  await failure("INVALID_ARGUMENT", () => readAccessFile(large), "large.json: it has 4194305 bytes; the limit accessFileBytes");
+  await failure(
+    "INVALID_ARGUMENT",
+    () => readAccessFile(large),
+    "large.json: it has 4194305 bytes; the limit accessFileBytes",
+  );
 });

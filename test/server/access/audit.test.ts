@@ -12,7 +12,16 @@ test("a flood of refusals leaves a bounded number of lines, and their count", ()
     audit.refused({ caller, from: `10.0.0.1:${port}`, method: "/s/M" }, "PERMISSION_DENIED", "a role");
   // The same caller from one host, over many connections.
   for (let port = 1; port <= 10_000; port++) refuse("alice", port);
-  expect(lines).toEqual([{ audit: "refused", caller: "alice", from: "10.0.0.1:1", method: "/s/M", outcome: "PERMISSION_DENIED", missing: "a role" }]);
+  expect(lines).toEqual([
+    {
+      audit: "refused",
+      caller: "alice",
+      from: "10.0.0.1:1",
+      method: "/s/M",
+      outcome: "PERMISSION_DENIED",
+      missing: "a role",
+    },
+  ]);
   for (let at = 0; at < 10_000; at++) refuse(`c${at}`, 1);
   expect(lines).toHaveLength(limits.auditRefusals);
   clock.advance(limits.auditWindowMs);

@@ -46,11 +46,15 @@ describe("a node with an access file", () => {
       const served = [...methodRules].filter(([path]) => !path.includes(".MachineService/"));
       for (const [path, { needs }] of served) {
         const stranger = await codeOf(channel, path);
-        expect([path, stranger]).toEqual([path, needs === "health" ? expect.not.stringMatching(/^UNAUTH/) : "UNAUTHENTICATED"]);
+        expect([path, stranger]).toEqual([
+          path,
+          needs === "health" ? expect.not.stringMatching(/^UNAUTH/) : "UNAUTHENTICATED",
+        ]);
         expect(await codeOf(channel, path, { authorization: "Bearer no" })).toBe(stranger);
         const roles = [reader, writer, admin, peer] as const;
         const refused: boolean[] = [];
-        for (const each of roles) refused.push((await codeOf(channel, path, as(each).metadata)) === "PERMISSION_DENIED");
+        for (const each of roles)
+          refused.push((await codeOf(channel, path, as(each).metadata)) === "PERMISSION_DENIED");
         const rule = methodRules.get(path)!;
         // An empty key lies within no prefix, but a watch and a range ask for all keys.
         const byNeed: Readonly<Record<string, boolean[]>> = {
@@ -63,7 +67,8 @@ describe("a node with an access file", () => {
           health: [false, false, false, false],
           reflection: [false, false, false, false],
         };
-        if (!/\/(Get|Put|Delete|CompareAndSet|Range|Watch|Session)$/.test(path)) expect([path, refused]).toEqual([path, byNeed[needs]]);
+        if (!/\/(Get|Put|Delete|CompareAndSet|Range|Watch|Session)$/.test(path))
+          expect([path, refused]).toEqual([path, byNeed[needs]]);
       }
     } finally {
       channel.close();
@@ -89,7 +94,8 @@ describe("a node with an access file", () => {
     const missing = await denied(kv.get({ key: bytes("other/none") }, as(reader)));
     expect(missing.text).toBe((await denied(kv.get({ key: other }, as(reader)))).text);
 
-    const keys = async (prefix: string) => (await collect(kv.range({ prefix: bytes(prefix) }, as(reader)))).flatMap(({ kvs }) => kvs);
+    const keys = async (prefix: string) =>
+      (await collect(kv.range({ prefix: bytes(prefix) }, as(reader)))).flatMap(({ kvs }) => kvs);
     expect((await keys("app/")).length).toBe(1);
     for (const prefix of ["", "app", "ap", "other/"]) await denied(keys(prefix), "a range must lie within one prefix");
 
@@ -114,7 +120,9 @@ describe("a node with an access file", () => {
     expect(node.raft.log.last.index).toBe(index);
     const done = await kv.txn({ compare: [exists(a)], then: [put(a), range({ prefix: bytes("app/") })] }, as(writer));
     expect(done.succeeded).toBe(true);
-    expect((await kv.txn({ compare: [exists(a)], then: [range(span("app/", "app0"))] }, as(reader))).succeeded).toBe(true);
+    expect((await kv.txn({ compare: [exists(a)], then: [range(span("app/", "app0"))] }, as(reader))).succeeded).toBe(
+      true,
+    );
     expect(text((await kv.get({ key: other }, as(all))).kv?.value)).toBe("1");
   });
 
@@ -169,10 +177,18 @@ describe("a node with an access file", () => {
     const forward = (caller: string) => as(peer, { "cairn-forwarded-by": "n2", "cairn-caller": caller });
     await put(forward("writer"));
     await failure("PERMISSION_DENIED", put(forward("reader")), "reader lacks the role writer");
-    await failure("PERMISSION_DENIED", put(forward("nobody")), 'members lacks a caller with the name that it vouches for, "nobody"');
+    await failure(
+      "PERMISSION_DENIED",
+      put(forward("nobody")),
+      'members lacks a caller with the name that it vouches for, "nobody"',
+    );
     await failure("PERMISSION_DENIED", put(forward("members")), "that it vouches for");
     // A member without an access file tells no caller.
-    await failure("PERMISSION_DENIED", put(as(peer, { "cairn-forwarded-by": "n2" })), "give all members the same access file");
+    await failure(
+      "PERMISSION_DENIED",
+      put(as(peer, { "cairn-forwarded-by": "n2" })),
+      "give all members the same access file",
+    );
     await failure("PERMISSION_DENIED", put(as(peer)), "members lacks the role writer");
     const stream = kv.session(as(peer));
     await stream.send({
@@ -186,11 +202,19 @@ describe("a node with an access file", () => {
     });
     const found = new Map<bigint, string | undefined>();
     for await (const { answers } of stream.responses) {
-      for (const { sequence, answer } of answers) found.set(sequence, answer.case === "error" ? answer.value.code : answer.case);
+      for (const { sequence, answer } of answers)
+        found.set(sequence, answer.case === "error" ? answer.value.code : answer.case);
       if (found.size === 4) break;
     }
     const denied = "PERMISSION_DENIED";
-    expect(found).toEqual(new Map([[1n, "put"], [2n, denied], [3n, denied], [4n, denied]]));
+    expect(found).toEqual(
+      new Map([
+        [1n, "put"],
+        [2n, denied],
+        [3n, denied],
+        [4n, denied],
+      ]),
+    );
     const keeping = leases.keepAlive(as(peer));
     await keeping.send({ leaseIds: [5n], caller: "nobody" });
     await keeping.send({ leaseIds: [(await leases.grant({ ttlMs: 60_000 }, as(writer))).leaseId], caller: "reader" });
@@ -216,7 +240,11 @@ describe("a node with an access file", () => {
     // One of its keys is no longer the writer's.
     expect(await keep(as(writer))).toBe(false);
     expect(await keep(as(all))).toBe(true);
-    await failure("PERMISSION_DENIED", kv.put({ key: bytes("app/a"), leaseId }, as(writer)), `attached to lease ${leaseId}`);
+    await failure(
+      "PERMISSION_DENIED",
+      kv.put({ key: bytes("app/a"), leaseId }, as(writer)),
+      `attached to lease ${leaseId}`,
+    );
     const txn = { then: [{ operation: { case: "put" as const, value: { key: bytes("app/a"), leaseId } } }] };
     await failure("PERMISSION_DENIED", kv.txn(txn, as(writer)), `attached to lease ${leaseId}`);
     await failure("PERMISSION_DENIED", leases.revoke({ leaseId }, as(writer)), "the role writer for all keys");

@@ -20,7 +20,8 @@ async function generatedServices(): Promise<DescService[]> {
 function discoveryPaths(): string[] {
   const paths: string[] = [];
   const server = {
-    addService: (definition: grpc.ServiceDefinition) => void paths.push(...Object.values(definition).map(({ path }) => path)),
+    addService: (definition: grpc.ServiceDefinition) =>
+      void paths.push(...Object.values(definition).map(({ path }) => path)),
   };
   new Health([]).addToServer(server);
   addLazyReflection(server, [], () => []);
@@ -44,7 +45,11 @@ test("every method of every service has a rule, and every rule has a method", as
 
 test("the rules are those of the documents", () => {
   const needs = (method: string) => methodRules.get(`/cairn.v1.${method}`)?.needs;
-  expect(["KeyValueService/Get", "KeyValueService/Put", "LeaseService/Revoke"].map(needs)).toEqual(["reader", "writer", "writer"]);
+  expect(["KeyValueService/Get", "KeyValueService/Put", "LeaseService/Revoke"].map(needs)).toEqual([
+    "reader",
+    "writer",
+    "writer",
+  ]);
   const byService = (service: string) =>
     new Set([...methodRules].flatMap(([path, rule]) => (path.includes(`.${service}/`) ? [rule.needs] : [])));
   expect(byService("RaftService")).toEqual(new Set(["peer"]));

@@ -43,8 +43,7 @@ test("open streams are judged by the new rules after a reload", async () => {
   metadata.set("authorization", as(bob).metadata.authorization);
   const healthEnd = deferred<number>();
   const healthSeen = deferred();
-  health
-    .Watch!({ service: "" }, metadata)
+  health.Watch!({ service: "" }, metadata)
     .on("data", () => healthSeen.resolve())
     .on("error", (error: grpc.ServiceError) => healthEnd.resolve(error.code));
   const everyStream = () => [watch, wide, own, answers, bobsAnswers, kept].every(({ found }) => found.length > 0);
@@ -80,7 +79,10 @@ test("open streams are judged by the new rules after a reload", async () => {
 test("a changed file that is not valid is reported, and the rules stay", async () => {
   const { kv, file, lines, access, reload } = await serveGuarded([alice]);
   await replaceFile(file, '{"callers": [{"name": "alice"}]}');
-  await until(() => lines.some(({ reason }) => `${reason}`.includes("callers[0] has neither")), "the error is reported");
+  await until(
+    () => lines.some(({ reason }) => `${reason}`.includes("callers[0] has neither")),
+    "the error is reported",
+  );
   expect(access.generation).toBe(0);
   await kv.put({ key: bytes("a") }, as(alice));
   await writeFile(file, "");
@@ -103,7 +105,10 @@ test("admin calls and refusals leave one line each in the audit, without keys", 
   expect(audited("admin")[0]!.from).toMatch(/^127\.0\.0\.1:\d+$/);
   await failure("PERMISSION_DENIED", operators.compact({}, as(alice)));
   for (let at = 0; at < 5; at++) await failure("PERMISSION_DENIED", kv.get({ key: bytes("secret/name") }, as(admin)));
-  await failure("UNAUTHENTICATED", kv.get({ key: bytes("secret/name") }, { metadata: { authorization: "Bearer wrong" } }));
+  await failure(
+    "UNAUTHENTICATED",
+    kv.get({ key: bytes("secret/name") }, { metadata: { authorization: "Bearer wrong" } }),
+  );
   const refusals = audited("refused");
   expect(refusals.map(({ caller, method, outcome }) => [caller, method, outcome])).toEqual([
     ["alice", "/cairn.v1.AdminService/Compact", "PERMISSION_DENIED"],

@@ -15,7 +15,7 @@ interface CheckOptions {
   readonly json?: true;
 }
 
-/** What a caller may do, as it is printed. */
+/** The rights of a caller, as they are printed. */
 interface ShownRights {
   readonly name: string;
   readonly roles: readonly string[];
@@ -34,9 +34,10 @@ export function accessCommand(): Command {
     .addOption(new Option("--caller <name>", "the caller with this name").argParser(nonEmpty))
     .addOption(new Option("--token-file <file>", "the caller with the token in this file").argParser(nonEmpty))
     .addOption(
-      new Option("--certificate <name>", "the caller with this name in its certificate: CN=alice, DNS:app.example").argParser(
-        nonEmpty,
-      ),
+      new Option(
+        "--certificate <name>",
+        "the caller with this name in its certificate: CN=alice, DNS:app.example",
+      ).argParser(nonEmpty),
     )
     .addOption(new Option("--key <key>", "whether that caller may read and write this key").argParser(nonEmpty))
     .option("--peer-certificates", "check it for nodes with --tls-peer-ca, where no caller may have the role peer")
@@ -64,7 +65,9 @@ async function check(file: string, options: CheckOptions): Promise<void> {
     `${rights.name}: ${listed(rights.roles)}`,
     `reads: ${listed(rights.reads)}`,
     `writes: ${listed(rights.writes)}`,
-    ...(ofKey === undefined ? [] : [`key ${JSON.stringify(options.key)}: ${saying("read", ofKey.reads)}, ${saying("written", ofKey.writes)}`]),
+    ...(ofKey === undefined
+      ? []
+      : [`key ${JSON.stringify(options.key)}: ${saying("read", ofKey.reads)}, ${saying("written", ofKey.writes)}`]),
     "methods, within those keys:",
     ...methods.map((method) => `  ${method}`),
   ];
@@ -72,7 +75,10 @@ async function check(file: string, options: CheckOptions): Promise<void> {
 }
 
 /** Returns the caller that the options name; undefined when they name none. */
-async function callerIn(policy: Policy, { caller, tokenFile, certificate, key }: CheckOptions): Promise<Rights | undefined> {
+async function callerIn(
+  policy: Policy,
+  { caller, tokenFile, certificate, key }: CheckOptions,
+): Promise<Rights | undefined> {
   const given = [caller, tokenFile, certificate].filter((each) => each !== undefined);
   if (given.length > 1) {
     throw new CairnError("INVALID_ARGUMENT", "give one of --caller, --token-file and --certificate");
