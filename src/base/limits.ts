@@ -563,6 +563,18 @@ export const limits = Object.freeze({
   gatewayClients: 100_000,
   /** Entries that one seed_state of the gateway may write to a log. */
   gatewaySeedEntries: 10_000_000,
+  /** Largest access file. */
+  accessFileBytes: 4 * MiB,
+  /** Key prefixes of one caller of an access file: each key of a call is compared with them. */
+  accessPrefixes: 100,
+  /** Longest name of a caller of an access file. */
+  callerNameCharacters: 64,
+  /** Interval at which a node looks whether its access file has changed, in milliseconds. */
+  accessLookMs: 500,
+  /** Different refusals that the audit writes in one window; further ones are counted. */
+  auditRefusals: 100,
+  /** Window in which equal refusals become one line of the audit, in milliseconds. */
+  auditWindowMs: 10_000,
 } as const);
 
 assert(limits.keyBytes + limits.valueBytes + 4 * KiB <= limits.entryBytes, "a largest put fits an entry");

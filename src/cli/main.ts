@@ -3,6 +3,8 @@
 
 import { Command } from "commander";
 import { version } from "../base/version.js";
+import { accessCommand } from "./commands/access/access.js";
+import { tokenCommand } from "./commands/access/token.js";
 import { certsCommand } from "./commands/certs/certs.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
 import { gatewayCommand } from "./commands/gateway.js";
@@ -46,7 +48,9 @@ Exit codes:
   .addCommand(leaderCommand())
   .addCommand(snapshotCommand())
   .addCommand(verifyCommand())
-  .addCommand(certsCommand());
+  .addCommand(certsCommand())
+  .addCommand(accessCommand())
+  .addCommand(tokenCommand());
 for (const command of withSubcommands(program)) {
   command.exitOverride((error) => {
     throw new UsageError(error, fullName(command));

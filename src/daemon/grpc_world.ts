@@ -4,6 +4,7 @@ import { CairnNode } from "../node/node.js";
 import type { NodeOptions } from "../node/options.js";
 import type { MemberCredentials } from "../rpc/security/member_credentials.js";
 import type { NodeTls } from "../rpc/security/node_tls.js";
+import type { AccessControl } from "../server/access/access_control.js";
 import type { MachineServices } from "../server/machine_services.js";
 import { CairnServer, type ServerOptions } from "../server/server.js";
 import { nodeFileSystem } from "../system/fs.js";
@@ -21,6 +22,8 @@ export type MemberNodeOptions<Result, Machine extends StateMachine<Result>> = Om
 /** Options of a member's server. */
 export interface MemberServerOptions extends Pick<ServerOptions, "limits"> {
   readonly security: NodeTls | undefined;
+  readonly members: MemberCredentials | undefined;
+  readonly accessControl: AccessControl | undefined;
   readonly insecure: boolean | undefined;
   readonly ingressSocket: string | undefined;
 }
@@ -41,8 +44,8 @@ export function grpcWorld<Result, Machine extends StateMachine<Result>>(
   serverOptions: MemberServerOptions,
 ): GrpcWorld<CairnNode<Result, Machine>> {
   const { peerAddresses, logger = silentLogger } = options;
-  const { security } = serverOptions;
-  const contacts = new Contacts(security, refusalLog(logger));
+  const { members } = serverOptions;
+  const contacts = new Contacts(members, refusalLog(logger));
   let server: CairnServer | undefined;
   return {
     fs: nodeFileSystem,
@@ -54,7 +57,7 @@ export function grpcWorld<Result, Machine extends StateMachine<Result>>(
       server = await CairnServer.start(node, {
         ...serverOptions,
         ...{ listen, peerAddresses, logger, introducer },
-        machineServices: servicesOf(node, security),
+        machineServices: servicesOf(node, members),
       });
       return server;
     },

@@ -6,11 +6,14 @@ import { Monitor, type MonitorOptions } from "../monitor/monitor.js";
 import type { Monitored } from "../monitor/monitored.js";
 import type { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
 import type { NodeTls } from "../rpc/security/node_tls.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
+import type { AccessControl } from "../server/access/access_control.js";
 import { openNodeTls } from "../server/node_security.js";
 import type { CairnServer, ServerOptions } from "../server/server.js";
 import { type Logger, silentLogger } from "../system/logger.js";
+import { comesToOthers, openAccess, tokenCredentials } from "./access.js";
 import { grpcWorld, type MemberNodeOptions, type ServicesOf } from "./grpc_world.js";
 import { type MemberOptions, RunningMember } from "./member.js";
 import { peerLog } from "./peer_log.js";
@@ -43,6 +46,10 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly tls?: NodeTlsFiles | undefined;
   /** Allows addresses other than loopback addresses without TLS. */
   readonly insecure?: boolean | undefined;
+  /** Path of the access file; undefined: everybody may do everything. */
+  readonly access?: string | undefined;
+  /** Token with which this member proves to the others that it is one, without certificates. */
+  readonly peerToken?: string | undefined;
 }
 
 export interface MemberMonitor extends Pick<MonitorOptions, "listen" | "hosts"> {
@@ -60,12 +67,15 @@ export interface LaunchedMember<Node extends MemberNode>
   extends Pick<RunningMember<Node>, "node" | "address" | "failed" | "stop"> {
   /** Its certificates; undefined without TLS. */
   readonly security: NodeTls | undefined;
+  /** Credentials of its connections to the others. */
+  readonly members: MemberCredentials | undefined;
 }
 
 /**
  * Starts a member with its node, its server, its connections to the others, its healing from their
  * snapshots, and its ingress processes.
- * @throws CairnError as {@link openNodeTls}, {@link RunningMember.start} and {@link Ingress.open} do
+ * @throws CairnError as {@link openNodeTls}, {@link openAccess}, {@link RunningMember.start} and
+ * {@link Ingress.open} do
  */
 export async function launch<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
@@ -75,10 +85,16 @@ export async function launch<Result, Machine extends StateMachine<Result>>(
   const around = new Around();
   try {
     around.security = tls && (await openNodeTls(tls, node));
+    around.access = openAccess(options);
+    around.members = around.security ?? tokenCredentials(options);
     await around.show(options);
     if (ingress === undefined) return new WholeMember(await startMember(options, around), around);
     // Before the member starts: an address that cannot be had must not show only after a recovery.
-    const front = await Ingress.open({ ...ingress, tls, insecure, limits: options.limits, logger: node.logger });
+    const front = await Ingress.open({
+      ...ingress,
+      ...{ tls, insecure, limits: options.limits, logger: node.logger },
+      tellsClients: around.access !== undefined,
+    });
     around.ingress = front;
     const socket = await PrivateSocket.create();
     around.socket = socket;
@@ -95,6 +111,8 @@ export async function launch<Result, Machine extends StateMachine<Result>>(
 /** Everything around a member that ends with it. */
 class Around {
   security: NodeTls | undefined;
+  access: AccessControl | undefined;
+  members: MemberCredentials | undefined;
   ingress: Ingress | undefined;
   socket: PrivateSocket | undefined;
   monitor: Monitor | undefined;
@@ -118,6 +136,7 @@ class Around {
   async end(): Promise<void> {
     await this.socket?.remove();
     this.security?.close();
+    this.access?.close();
   }
 }
 
@@ -150,6 +169,10 @@ class WholeMember<Node extends MemberNode> implements LaunchedMember<Node> {
     return this.around.security;
   }
 
+  get members(): MemberCredentials | undefined {
+    return this.around.members;
+  }
+
   async stop(): Promise<void> {
     await this.around.stop();
     await this.member.stop();
@@ -165,7 +188,7 @@ function checkAuthorities<Result, Machine extends StateMachine<Result>>({
   tls,
   member: { claim, join },
 }: Pick<LaunchOptions<Result, Machine>, "tls" | "member">): void {
-  const hasPeers = join !== undefined || (claim.founders?.length ?? 0) > 1;
+  const hasPeers = comesToOthers({ claim, join });
   if (tls === undefined || tls.peerCa !== undefined || !hasPeers) return;
   const text = `${claim.name} has a certificate, but no authority by which it could know the other members`;
   throw new CairnError("INVALID_ARGUMENT", `${text}: give the file of their authority (--tls-peer-ca)`);
@@ -176,7 +199,7 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
   around: Around,
 ): Promise<RunningMember<CairnNode<Result, Machine>>> {
   const { member, node, servicesOf, healTimeoutMs: patienceMs, signal, insecure, limits } = options;
-  const { security, socket } = around;
+  const { security, access, members, socket } = around;
   const { peerAddresses = {}, logger = silentLogger } = node;
   // An address given for a name takes precedence over the founders' list.
   const founders = member.claim.founders?.map(({ name, address }) => [name, address] as const) ?? [];
@@ -184,11 +207,11 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
   const world = grpcWorld<Result, Machine>(
     {
       ...node,
-      transport: grpcTransport({ onChange: peerLog(logger), members: security }),
-      snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal, members: security }),
+      transport: grpcTransport({ onChange: peerLog(logger), members }),
+      snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal, members }),
     },
     servicesOf,
-    { security, insecure, limits, ingressSocket: socket?.path },
+    { security, members, accessControl: access, insecure, limits, ingressSocket: socket?.path },
   );
   const started = await RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
   around.monitored = {

@@ -40,6 +40,9 @@ export function refusalLog(
     const last = said.get(address);
     if (last?.reason === reason && now() - last.ms < SILENCE_MS) return;
     said.set(address, { reason, ms: now() });
-    logger.warn({ node: name, address, reason }, "a node at this address cannot be asked, because of certificates");
+    logger.warn(
+      { node: name, address, reason },
+      "a node at this address cannot be asked, because of its credentials or this one's",
+    );
   };
 }

@@ -3,6 +3,8 @@ import { ServerCallContext } from "../rpc/call_context.js";
 import { channelOptions } from "../rpc/grpc_options.js";
 import { OutgoingMessages } from "../rpc/outgoing_messages.js";
 import { incomingRequests, outgoingAnswers } from "../rpc/server.js";
+import { clientText } from "../server/access/ingress_client.js";
+import { metadataKeys } from "../server/access/metadata_keys.js";
 
 const asItIs = (bytes: Buffer): Buffer => bytes;
 
@@ -14,8 +16,11 @@ const asItIs = (bytes: Buffer): Buffer => bytes;
 export class CallProxy {
   readonly #channel: grpc.Channel;
 
-  /** `node`: host:port at which the node serves. */
-  constructor(node: string) {
+  /** `node`: address at which the node serves; `tellsClients`: it asks who makes each call. */
+  constructor(
+    node: string,
+    private readonly tellsClients = false,
+  ) {
     this.#channel = new grpc.Channel(node, grpc.credentials.createInsecure(), {
       ...channelOptions,
       "grpc.initial_reconnect_backoff_ms": 50,
@@ -49,6 +54,10 @@ export class CallProxy {
     const metadata = call.metadata.clone();
     // The connection to the node has its own.
     metadata.remove("user-agent");
+    // Only this process may speak of itself and its clients.
+    metadata.remove(metadataKeys.ingress);
+    metadata.remove(metadataKeys.client);
+    if (this.tellsClients) metadata.set(metadataKeys.client, clientText(context));
     toNode.start(metadata, {
       onReceiveMetadata: (header) => call.sendMetadata(header),
       onReceiveMessage: (bytes: Buffer) => {

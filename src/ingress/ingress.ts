@@ -19,6 +19,8 @@ export interface IngressOptions {
   readonly limits?: Partial<FloodLimits> | undefined;
   /** Certificates for clients. Without them their connections are not encrypted. */
   readonly tls?: NodeTlsFiles | undefined;
+  /** The node has an access file, and asks who makes each call. */
+  readonly tellsClients?: boolean | undefined;
   /** Allows an address other than a loopback address without TLS. Default false. */
   readonly insecure?: boolean | undefined;
   readonly logger?: Logger | undefined;
@@ -38,6 +40,7 @@ export class Ingress {
   readonly #count: number;
   readonly #limits: Partial<FloodLimits>;
   readonly #tls: NodeTlsFiles | undefined;
+  readonly #tellsClients: boolean;
   #processes: IngressProcess[] = [];
   /** Connections that no process takes at present. */
   #waiting: Socket[] = [];
@@ -47,12 +50,13 @@ export class Ingress {
     server: Server,
     /** Address that clients connect to: host:port with the real port. */
     readonly address: string,
-    { processes, tls, limits: floodLimits = {}, logger = silentLogger }: IngressOptions,
+    { processes, tls, tellsClients = false, limits: floodLimits = {}, logger = silentLogger }: IngressOptions,
   ) {
     this.#limits = floodLimits;
     this.#server = server;
     this.#count = processes;
     this.#tls = tls;
+    this.#tellsClients = tellsClients;
     this.#logger = logger;
     server.on("connection", (connection) => {
       // A connection that breaks while it waits closes itself.
@@ -103,6 +107,7 @@ export class Ingress {
             node: loopbackOf(node),
             limits: this.#limits,
             tls: this.#tls,
+            tellsClients: this.#tellsClients,
             logger: this.#logger,
             onReady: () => {
               resolve();

@@ -33,11 +33,12 @@ process.on("disconnect", stop);
 // A signal for the whole group, as Ctrl-C is, is also the node's, which then stops this process.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {});
 
-async function serve({ node, limits, tls: files }: ToIngress & { kind: "serve" }): Promise<void> {
+async function serve({ node, limits, tls: files, tellsClients }: ToIngress & { kind: "serve" }): Promise<void> {
   try {
     // The node tells of changed files and of certificates that end: it has the same ones.
     const onEvent = (event: TlsEvent) => event.kind === "refused" && send(event);
-    server = new IngressServer(node, limits, files && (await NodeTls.open(files, { onEvent })));
+    const tls = files && (await NodeTls.open(files, { onEvent }));
+    server = new IngressServer(node, { limits, tls, tellsClients });
     send({ kind: "ready" });
   } catch (error) {
     console.error("ingress: cannot serve:", CairnError.from(error).message);

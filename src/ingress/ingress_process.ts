@@ -24,6 +24,8 @@ export interface IngressProcessOptions {
   readonly limits: Partial<FloodLimits>;
   /** Certificates for clients. */
   readonly tls: NodeTlsFiles | undefined;
+  /** The node asks who makes each call. */
+  readonly tellsClients: boolean;
   readonly logger: Logger;
   /** It serves from now on, and may be given connections. */
   readonly onReady: () => void;
@@ -100,8 +102,8 @@ export class IngressProcess {
     child.on("error", (error) => {
       if (child.pid === undefined) ended(error.message);
     });
-    const { node, limits, tls } = this.options;
-    this.#send({ kind: "serve", node, limits, tls });
+    const { node, limits, tls, tellsClients } = this.options;
+    this.#send({ kind: "serve", node, limits, tls, tellsClients });
   }
 
   #received(message: FromIngress): void {

@@ -34,6 +34,15 @@ const OPERATOR_PATH = `/${AdminService.typeName}/`;
 /** All services for clients and operators. RaftService is for peers, which use the node's port. */
 const SERVICES = [KeyValueService, LeaseService, AdminService, MachineService];
 
+export interface IngressServerOptions {
+  /** Limits against floods that differ from the defaults. */
+  readonly limits?: Partial<FloodLimits> | undefined;
+  /** The node's certificates, for clients. Without them, their connections are not encrypted. */
+  readonly tls?: NodeTls | undefined;
+  /** The node asks who makes each call. */
+  readonly tellsClients?: boolean | undefined;
+}
+
 /**
  * The gRPC server of an ingress process. Unary key-value calls go to the node in batches; all other
  * calls are passed through as they are.
@@ -44,18 +53,12 @@ export class IngressServer {
   readonly #proxy: CallProxy;
   readonly #connections: ReturnType<grpc.Server["createConnectionInjector"]>;
 
-  /**
-   * `node`: address at which the node serves; `tls`: the node's certificates, for clients. Without
-   * them, connections of clients are not encrypted.
-   */
-  constructor(node: string, floodLimits: Partial<FloodLimits> = {}, tls?: NodeTls) {
-    this.#link = new NodeLink(node);
-    this.#proxy = new CallProxy(node);
+  /** `node`: address at which the node serves. */
+  constructor(node: string, { limits, tls, tellsClients = false }: IngressServerOptions = {}) {
+    this.#link = new NodeLink(node, tellsClients);
+    this.#proxy = new CallProxy(node, tellsClients);
     widenWindows(this.#server);
-    guardServer(
-      this.#server,
-      new FloodGuard({ limits: floodLimits, isPatient: (path) => path.startsWith(OPERATOR_PATH) }),
-    );
+    guardServer(this.#server, new FloodGuard({ limits, isPatient: (path) => path.startsWith(OPERATOR_PATH) }));
     noteCallers(this.#server, tls);
     addService(this.#server, KeyValueService, unaryMethods(this.#link), {
       isPartial: true,

@@ -6,14 +6,15 @@ import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 /** To an ingress process. */
 export type ToIngress =
   /**
-   * Serve the node at this address, and clients with these certificates, within these limits. Sent
-   * once, first.
+   * Serve the node at this address, and clients with these certificates, within these limits; tell
+   * the node who makes each call, if it asks. Sent once, first.
    */
   | {
       readonly kind: "serve";
       readonly node: string;
       readonly limits: Partial<FloodLimits>;
       readonly tls: NodeTlsFiles | undefined;
+      readonly tellsClients: boolean;
     }
   /** Take the connection that comes with this message. */
   | { readonly kind: "connection" }

@@ -1,7 +1,9 @@
-import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
+import type { CallContext } from "../rpc/call_context.js";
 import { openChannel, type SharedChannel } from "../rpc/client.js";
 import { peerChannelSettings } from "../rpc/grpc_options.js";
+import { clientText } from "../server/access/ingress_client.js";
+import { metadataKeys } from "../server/access/metadata_keys.js";
 import {
   type ForwardedAnswer,
   ForwardedCalls,
@@ -18,8 +20,11 @@ export class NodeLink {
   readonly #channel: SharedChannel;
   readonly #streams: { stale?: ForwardedCalls; other?: ForwardedCalls } = {};
 
-  /** `node`: host:port at which the node serves. */
-  constructor(node: string) {
+  /** `node`: address at which the node serves; `tellsClients`: it asks who makes each call. */
+  constructor(
+    node: string,
+    private readonly tellsClients: boolean,
+  ) {
     this.#channel = openChannel(node, peerChannelSettings);
   }
 
@@ -28,8 +33,15 @@ export class NodeLink {
    * @throws CairnError the node's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent and
    * has no answer
    */
-  async call(request: ForwardedRequest, cancel: CancelSignal): Promise<ForwardedAnswer> {
-    const answer = await this.#streamFor(request).call(request, cancel);
+  async call(
+    request: ForwardedRequest,
+    context: Pick<CallContext, "cancel" | "metadata" | "peer" | "certificate">,
+  ): Promise<ForwardedAnswer> {
+    const { cancel, metadata } = context;
+    const origin = this.tellsClients
+      ? { authorization: metadata.get("authorization"), client: clientText(context) }
+      : undefined;
+    const answer = await this.#streamFor(request).call(request, cancel, origin);
     if (answer !== NO_STREAM) return answer;
     throw new CairnError("UNIMPLEMENTED", "the node takes no calls from an ingress process");
   }
@@ -43,7 +55,7 @@ export class NodeLink {
     const name = isStale ? "stale" : "other";
     const open = this.#streams[name];
     if (open?.isOpen === true) return open;
-    const opened = new ForwardedCalls({ ingress: true }, this.#channel);
+    const opened = new ForwardedCalls({ ingress: true }, this.#channel, { [metadataKeys.ingress]: "calls" });
     this.#streams[name] = opened;
     return opened;
   }

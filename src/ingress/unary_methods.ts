@@ -14,18 +14,18 @@ import type { NodeLink } from "./node_link.js";
 /** Implements the unary key-value methods of an ingress process: the node carries them out. */
 export function unaryMethods(link: Pick<NodeLink, "call">): ServiceImplementation<typeof KeyValueService> {
   return {
-    get: async (value, { cancel }) =>
-      answerOf<MessageInitShape<typeof GetResponseSchema>>(await link.call({ case: "get", value }, cancel)),
-    put: async (value, { cancel }) =>
-      answerOf<MessageInitShape<typeof PutResponseSchema>>(await link.call({ case: "put", value }, cancel)),
-    delete: async (value, { cancel }) =>
-      answerOf<MessageInitShape<typeof DeleteResponseSchema>>(await link.call({ case: "delete", value }, cancel)),
-    compareAndSet: async (value, { cancel }) =>
+    get: async (value, context) =>
+      answerOf<MessageInitShape<typeof GetResponseSchema>>(await link.call({ case: "get", value }, context)),
+    put: async (value, context) =>
+      answerOf<MessageInitShape<typeof PutResponseSchema>>(await link.call({ case: "put", value }, context)),
+    delete: async (value, context) =>
+      answerOf<MessageInitShape<typeof DeleteResponseSchema>>(await link.call({ case: "delete", value }, context)),
+    compareAndSet: async (value, context) =>
       answerOf<MessageInitShape<typeof CompareAndSetResponseSchema>>(
-        await link.call({ case: "compareAndSet", value }, cancel),
+        await link.call({ case: "compareAndSet", value }, context),
       ),
-    txn: async (value, { cancel }) =>
-      answerOf<MessageInitShape<typeof TxnResponseSchema>>(await link.call({ case: "txn", value }, cancel)),
+    txn: async (value, context) =>
+      answerOf<MessageInitShape<typeof TxnResponseSchema>>(await link.call({ case: "txn", value }, context)),
   };
 }
 

@@ -2,6 +2,7 @@ import type * as grpc from "@grpc/grpc-js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
 import { type InsideCall, type ServedStream, servedStream } from "./floods/served_stream.js";
+import type { CallerAccess } from "./security/caller_access.js";
 import type { CallerCertificate } from "./security/caller_certificate.js";
 import { connectionOf } from "./security/connections.js";
 import { textValue } from "./status.js";
@@ -31,6 +32,15 @@ export interface CallContext {
    * has: it may vouch for the caller that it serves.
    */
   readonly isIngress: boolean;
+  /** The caller and its rights; undefined without an access file: it may do everything. */
+  readonly access: CallerAccess | undefined;
+  /** /package.Service/Method */
+  readonly path: string;
+  /**
+   * Runs a check now, and again whenever the rules of access change while the call is open. A check
+   * that throws then ends the call with its error.
+   */
+  keepChecking(check: () => void): void;
 }
 
 /** Bounds what waits until callers read it. */
@@ -46,6 +56,7 @@ export interface ServerCall {
   /** The call as interceptors see it; not in grpc-js's interface. */
   readonly call?: InsideCall;
   readonly metadata: grpc.Metadata;
+  getPath(): string;
   getPeer(): string;
   getDeadline(): Date | number;
   on(event: "cancelled", listener: () => void): unknown;
@@ -64,6 +75,13 @@ export class ServerCallContext implements CallContext, CancelSignal {
   #controller: AbortController | undefined;
   #cancellation: CairnError | undefined;
   #answered = false;
+  #isRevoked = false;
+  #checks: (() => void)[] | undefined;
+  #enders: ((error: CairnError | undefined) => void)[] | undefined;
+  /** Set by the guard of the service, before the handler runs. */
+  access: CallerAccess | undefined;
+  /** Set by the guard for a call of an ingress process: the address of its client. */
+  clientAddress: string | undefined;
 
   constructor(call: ServerCall) {
     this.#call = call;
@@ -112,7 +130,7 @@ export class ServerCallContext implements CallContext, CancelSignal {
   }
 
   get peer(): string {
-    return this.#call.getPeer();
+    return this.clientAddress ?? this.#call.getPeer();
   }
 
   get certificate(): CallerCertificate | undefined {
@@ -123,14 +141,47 @@ export class ServerCallContext implements CallContext, CancelSignal {
     return connectionOf(this.#call).isIngress;
   }
 
+  get path(): string {
+    return this.#call.getPath();
+  }
+
+  keepChecking(check: () => void): void {
+    check();
+    this.#checks ??= [];
+    this.#checks.push(check);
+  }
+
+  /** Runs the checks of {@link keepChecking} again; the first that fails ends the call. */
+  checkAgain(): void {
+    try {
+      for (const check of this.#checks ?? []) check();
+    } catch (error) {
+      if (this.#answered || this.#cancellation !== undefined) return;
+      this.#isRevoked = true;
+      this.#cancelWith(CairnError.from(error));
+    }
+  }
+
+  /** Whether the call was ended because its caller no longer may make it. */
+  get isRevoked(): boolean {
+    return this.#isRevoked;
+  }
+
+  /** Calls the listener once, when the call has been answered or cancelled. */
+  onEnd(listener: (error: CairnError | undefined) => void): void {
+    this.#enders ??= [];
+    this.#enders.push(listener);
+  }
+
   /** Reason why the client no longer waits for the answer; undefined while it waits. */
   get cancellation(): CairnError | undefined {
     return this.#cancellation;
   }
 
   /** Notes that the answer is handed over: the end of the call is no cancellation from now on. */
-  answered(): void {
+  answered(error?: CairnError): void {
     this.#answered = true;
+    this.#end(error);
   }
 
   /**
@@ -147,11 +198,23 @@ export class ServerCallContext implements CallContext, CancelSignal {
     const error = this.#deadlineHasPassed()
       ? new CairnError("TIMEOUT", "the call's deadline has passed")
       : new CairnError("CANCELLED", "the client has cancelled the call or is gone");
+    this.#cancelWith(error);
+  }
+
+  #cancelWith(error: CairnError): void {
     this.#cancellation = error;
     this.#controller?.abort(error);
     const listeners = this.#listeners;
     this.#listeners = [];
     for (const listener of listeners) listener(error);
+    this.#end(error);
+  }
+
+  #end(error: CairnError | undefined): void {
+    const enders = this.#enders;
+    if (enders === undefined) return;
+    this.#enders = undefined;
+    for (const listener of enders) listener(error);
   }
 
   #deadlineHasPassed(): boolean {

@@ -66,6 +66,11 @@ export interface AddServiceOptions {
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
   /** Returns the observer of a method's calls. */
   readonly observe?: ((method: DescMethod) => CallObserver) | undefined;
+  /**
+   * Called once before the handler of every call, which fails with the CairnError that it throws.
+   * It may set `context.access`.
+   */
+  readonly guard?: ((method: DescMethod, context: ServerCallContext) => void) | undefined;
   /** Leaves methods without an implementation to somebody else. */
   readonly isPartial?: boolean;
 }
@@ -156,6 +161,7 @@ class ServedMethod {
   readonly #handler: Handler;
   readonly #onUnexpectedError: AddServiceOptions["onUnexpectedError"];
   readonly #observer: CallObserver | undefined;
+  readonly #guard: AddServiceOptions["guard"];
   readonly stopping: AbortSignal | undefined;
 
   constructor(method: DescMethod, handler: Handler, options: AddServiceOptions) {
@@ -165,6 +171,7 @@ class ServedMethod {
     this.#handler = handler;
     this.#onUnexpectedError = options.onUnexpectedError;
     this.#observer = options.observe?.(method);
+    this.#guard = options.guard;
   }
 
   readonly decode = (bytes: Buffer): MessageShape<DescMessage> => {
@@ -180,15 +187,16 @@ class ServedMethod {
   async answerOnce(input: () => unknown, context: ServerCallContext, callback: grpc.sendUnaryData<Buffer>) {
     const begunMs = this.#observer?.begun() ?? 0;
     try {
+      this.#guard?.(this.#method, context);
       const answer = await (this.#run(input(), context) as Promise<AnyMessage>);
       const bytes = encodeMessage(this.#method.output, answer);
       context.answered();
       this.#observer?.ended(begunMs, undefined);
       callback(null, bytes);
     } catch (error) {
-      const status = this.#failure(error, context, begunMs);
-      context.answered();
-      callback(status);
+      const failure = this.#failure(error, context, begunMs);
+      context.answered(failure);
+      callback(statusFromError(failure));
     }
   }
 
@@ -196,18 +204,24 @@ class ServedMethod {
   async answerMany(input: () => unknown, context: ServerCallContext, call: AnswerStream): Promise<void> {
     const begunMs = this.#observer?.begun() ?? 0;
     const outgoing = outgoingAnswers(call);
-    context.onCancelled((error) => outgoing.fail(error));
+    context.onCancelled((error) => {
+      outgoing.fail(error);
+      if (context.isRevoked) call.emit("error", statusFromError(error));
+    });
     try {
+      this.#guard?.(this.#method, context);
       const answers = this.#run(input(), context) as AsyncIterable<AnyMessage | EncodedMessage>;
       await this.#sendAll(answers, outgoing, context);
+      this.#observer?.ended(begunMs, context.cancellation?.code);
+      if (context.isRevoked) return;
       context.answered();
-      this.#observer?.ended(begunMs, undefined);
       outgoing.end(() => call.end());
     } catch (error) {
-      const status = this.#failure(error, context, begunMs);
-      context.answered();
+      const failure = this.#failure(error, context, begunMs);
+      if (context.isRevoked) return;
+      context.answered(failure);
       // grpc-js takes this event for the call's status.
-      outgoing.end(() => call.emit("error", status));
+      outgoing.end(() => call.emit("error", statusFromError(failure)));
     }
   }
 
@@ -240,13 +254,13 @@ class ServedMethod {
     }
   }
 
-  #failure(error: unknown, context: ServerCallContext, begunMs: number): ReturnType<typeof statusFromError> {
+  #failure(error: unknown, context: ServerCallContext, begunMs: number): CairnError {
     if (!(error instanceof CairnError) && !isAbort(error, context)) {
       this.#onUnexpectedError?.(error, methodName(this.#method));
     }
     const failure = CairnError.from(error);
     this.#observer?.ended(begunMs, failure.code);
-    return statusFromError(failure);
+    return failure;
   }
 }
 

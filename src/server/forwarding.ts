@@ -4,24 +4,28 @@ import type { CallContext } from "../rpc/call_context.js";
 import type { CallSettings, ChannelSettings } from "../rpc/channel.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
 import type { Client, SharedChannel } from "../rpc/client.js";
+import type { CallerAccess } from "../rpc/security/caller_access.js";
 import type { MemberCredentials } from "../rpc/security/member_credentials.js";
+import { MEMBER_ITSELF, metadataKeys } from "./access/metadata_keys.js";
 import { addressOf, explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 
 // Passes calls that reach a follower on to the leader.
 
-/**
- * Metadata of a call that a member passes on: the member's id, and its cluster. A call that has it
- * is not passed on again.
- */
-const FORWARDED_BY_KEY = "cairn-forwarded-by";
-const CLUSTER_KEY = "cairn-cluster";
-
 /** The node that passes calls on. */
 export type ForwardingNode = Pick<ServedNode, "id" | "clusterId" | "raft">;
 
 /** A call that may be passed on. */
-export type ForwardedCall = Pick<CallContext, "signal" | "metadata" | "deadlineMs">;
+export interface ForwardedCall extends Pick<CallContext, "signal" | "metadata" | "deadlineMs"> {
+  /** The caller for whom the call is passed on; undefined without an access file. */
+  readonly access: Pick<CallerAccess, "kind" | "name"> | undefined;
+}
+
+/** Part of a call that an application makes at its own member, rather than over the network. */
+export const OWN_CALL: Pick<ForwardedCall, "metadata" | "access"> = {
+  metadata: { get: () => undefined },
+  access: { kind: "member", name: "the application of a member" },
+};
 
 export interface ForwardingOptions {
   /**
@@ -114,7 +118,7 @@ export class Forwarding<Service extends DescService> {
   leaderFor({ metadata }: Pick<ForwardedCall, "metadata">): LeaderAt | undefined {
     const { role, leader } = this.node.raft;
     if (role === "leader" || leader === undefined || leader === this.node.id) return undefined;
-    if (metadata.get(FORWARDED_BY_KEY) !== undefined) return undefined;
+    if (metadata.get(metadataKeys.forwardedBy) !== undefined) return undefined;
     const address = this.#addressOf(leader);
     return address === undefined ? undefined : { id: leader, address, channel: this.#channels.get(address, leader) };
   }
@@ -136,7 +140,7 @@ export class Forwarding<Service extends DescService> {
    * belong to a member of this one.
    */
   #checkCluster({ metadata }: ForwardedCall): void {
-    const cluster = metadata.get(CLUSTER_KEY);
+    const cluster = metadata.get(metadataKeys.cluster);
     if (cluster === undefined || cluster === this.node.clusterId) return;
     const text = `the call was passed on within cluster ${cluster}, but this node belongs to ${this.node.clusterId}`;
     throw new CairnError("WRONG_CLUSTER", text);
@@ -146,10 +150,10 @@ export class Forwarding<Service extends DescService> {
    * Returns the leader to pass a failed call on to; throws the failure when the call is not passed
    * on.
    */
-  #forwardOf(error: unknown, { metadata, deadlineMs, signal }: ForwardedCall): Forward<Service> {
+  #forwardOf(error: unknown, { metadata, deadlineMs, signal, access }: ForwardedCall): Forward<Service> {
     const id = hasCode(error, "NOT_LEADER") ? error.leaderHint : undefined;
     const address = id === this.node.id ? undefined : this.#addressOf(id);
-    const isForwarded = metadata.get(FORWARDED_BY_KEY) !== undefined;
+    const isForwarded = metadata.get(metadataKeys.forwardedBy) !== undefined;
     if (id === undefined || address === undefined || isForwarded) throw explained(error, this.node);
     return {
       id,
@@ -158,7 +162,11 @@ export class Forwarding<Service extends DescService> {
       settings: {
         signal,
         timeoutMs: deadlineMs === undefined ? undefined : Math.max(0, deadlineMs - Date.now()),
-        metadata: { [FORWARDED_BY_KEY]: this.node.id, [CLUSTER_KEY]: this.node.clusterId },
+        metadata: {
+          [metadataKeys.forwardedBy]: this.node.id,
+          [metadataKeys.cluster]: this.node.clusterId,
+          ...(access !== undefined && { [metadataKeys.caller]: nameToVouchFor(access) }),
+        },
       },
     };
   }
@@ -175,4 +183,9 @@ export class Forwarding<Service extends DescService> {
     this.#leaders.set(channel, leader);
     return leader;
   }
+}
+
+/** Returns the name by which a member tells the leader for whom it passes a call on. */
+export function nameToVouchFor({ kind, name }: Pick<CallerAccess, "kind" | "name">): string {
+  return kind === "member" ? MEMBER_ITSELF : name;
 }

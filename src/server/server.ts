@@ -14,10 +14,12 @@ import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import { guardServer } from "../rpc/floods/guard_server.js";
 import { serverOptions } from "../rpc/grpc_options.js";
 import { ingressCredentials, noteCallers } from "../rpc/security/connections.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
 import type { NodeTls } from "../rpc/security/node_tls.js";
 import { addService } from "../rpc/server.js";
 import { widenWindows } from "../rpc/server_windows.js";
 import { type Logger, silentLogger } from "../system/logger.js";
+import { AccessControl } from "./access/access_control.js";
 import { adminService } from "./admin/admin_service.js";
 import { StateComparison } from "./admin/verify_state.js";
 import { CallMeasures } from "./call_measures.js";
@@ -55,6 +57,21 @@ export interface ServerOptions {
   /** Limits against floods, by name, that differ from the defaults: see docs/limits.md. */
   readonly limits?: Partial<FloodLimits> | undefined;
   /**
+   * Path of an access file, which names the callers and what they may do. Default: everybody may do
+   * everything. See docs/access.md.
+   */
+  readonly access?: string | undefined;
+  /**
+   * The same, read already; the server does not close it.
+   * @internal
+   */
+  readonly accessControl?: AccessControl | undefined;
+  /**
+   * Credentials of the connections to other members. Default: {@link security}.
+   * @internal
+   */
+  readonly members?: MemberCredentials | undefined;
+  /**
    * Certificates of the node: the port speaks TLS, and RaftService is for the members that they
    * name. See {@link openNodeTls}.
    */
@@ -87,6 +104,7 @@ export class CairnServer {
     private readonly stopping: AbortController,
     private readonly machine: MachineServices,
     private readonly comparison: StateComparison,
+    private readonly closeAccess: () => void,
     /** Counts and times of the calls that it answers. @internal */
     readonly calls: CallMeasures,
   ) {}
@@ -125,27 +143,33 @@ export class CairnServer {
     noteCallers(server, security);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
-    const machine = options.machineServices ?? keyValueServices(node as KeyValueNode, security);
-    const comparison = new StateComparison(node, machine, options.peerAddresses, security);
+    const opened = options.access === undefined ? undefined : openAccess(options.access, options);
+    const access = options.accessControl ?? opened;
+    const guard = access?.guardOf(node, security);
+    const { members = security } = options;
+    const machine = options.machineServices ?? keyValueServices(node as KeyValueNode, members);
+    const comparison = new StateComparison(node, machine, options.peerAddresses, members);
     const endpoint = peerEndpoint(node, options.introducer);
     const admission =
       security === undefined
         ? openAdmission
         : new CertificateAdmission(security, (caller, reason) => endpoint.strange(caller, reason));
     const calls = new CallMeasures();
-    const common = { onUnexpectedError, observe: calls.observe };
+    const common = { onUnexpectedError, observe: calls.observe, guard };
     // A peer's stream would never end.
     addService(server, RaftService, raftService(endpoint, admission), { ...common, stopping: stopping.signal });
     machine.addTo(server, common);
     addService(server, AdminService, adminService(node, comparison, options.introducer, security), common);
     const services = [RaftService, ...machine.services, AdminService];
-    const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services);
+    const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services, access);
     const port = await bind(server, listen, security?.serverCredentials);
     if (options.ingressSocket !== undefined) await bind(server, `unix:${options.ingressSocket}`, ingressCredentials);
     if (security === undefined) warnOfExposure(listen, logger);
     setServing(true);
     const host = listen.slice(0, listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison, calls);
+    const closeAccess = () => opened?.close();
+    const parts = [setServing, stopping, machine, comparison, closeAccess, calls] as const;
+    return new CairnServer(server, `${host}:${port}`, ...parts);
   }
 
   /**
@@ -169,6 +193,7 @@ export class CairnServer {
     });
     this.machine.close();
     this.comparison.close();
+    this.closeAccess();
   }
 
   /** Stops as if the process had been killed. */
@@ -176,6 +201,7 @@ export class CairnServer {
     this.server.forceShutdown();
     this.machine.close();
     this.comparison.close();
+    this.closeAccess();
   }
 }
 
@@ -193,12 +219,21 @@ function guardAgainstFloods(server: grpc.Server, limits: ServerOptions["limits"]
   logger.warn({}, "this version of grpc-js is built differently: the limits against floods do not hold");
 }
 
+function openAccess(file: string, { security, logger }: ServerOptions): AccessControl {
+  return AccessControl.open({ file, logger, peerProof: security === undefined ? "token" : "certificate" });
+}
+
 /** Adds health and reflection. Returns the function that sets the health of all services. */
-function addDiscovery(server: grpc.Server, services: readonly DescService[]): (serving: boolean) => void {
+function addDiscovery(
+  server: grpc.Server,
+  services: readonly DescService[],
+  access: AccessControl | undefined,
+): (serving: boolean) => void {
   const names = ["", ...services.map((service) => service.typeName)];
   const health = new Health(names);
-  health.addToServer(server);
-  addLazyReflection(server, services, () => [healthService()]);
+  const admit = access && ((...call: Parameters<AccessControl["admit"]>) => access.admit(...call));
+  health.addToServer(server, admit);
+  addLazyReflection(server, services, () => [healthService()], admit);
   return (serving) => {
     for (const name of names) health.setServing(name, serving);
   };

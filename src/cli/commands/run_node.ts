@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { CairnError } from "../../base/errors.js";
 import type { Claim } from "../../daemon/claim.js";
 import { type LaunchedMember, launch, transferLeadershipBeforeStop } from "../../daemon/launch.js";
@@ -100,12 +101,23 @@ function startMember(
     },
     tls: settings.tls,
     insecure: settings.insecure,
+    access: settings.access,
+    peerToken: settings.peerTokenFile && tokenIn(settings.peerTokenFile),
     ingress: settings.ingress && {
       ...settings.ingress,
       onServing: (address) =>
         tell({ kind: "ingress", address, processes: settings.ingress?.processes ?? 0 }, context, json),
     },
   }).catch(adviseOnListen);
+}
+
+/** @throws CairnError INVALID_ARGUMENT when the file cannot be read */
+function tokenIn(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (cause) {
+    throw new CairnError("INVALID_ARGUMENT", `token file ${path}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 function claimOf({ id, members, elections, clusterId, derivedClusterId, join }: StartSettings): Claim {

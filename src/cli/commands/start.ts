@@ -240,6 +240,20 @@ export function startCommand(): Command {
         60_000,
       ),
     )
+    .addOption(
+      setting(
+        "access",
+        "<file>",
+        "who may do what, in JSON: with it, everybody else is refused (default: everybody may do everything); a changed file is read again",
+      ).argParser(nonEmpty),
+    )
+    .addOption(
+      setting(
+        "peer-token-file",
+        "<file>",
+        "token by which the members know each other where they have no certificates: that of a caller with the role peer",
+      ).argParser(nonEmpty),
+    )
     .addOption(new Option("--config <file>", "JSON file with settings").env("CAIRN_CONFIG").argParser(nonEmpty))
     .option("--json", "print JSON objects instead of text, a line each")
     .addOption(logLevelOption("warn").env("CAIRN_LOG_LEVEL"))

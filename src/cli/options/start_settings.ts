@@ -55,6 +55,8 @@ export interface StartOptions extends TlsOptions {
   readonly maxUnreadBytes: number;
   readonly lostDisk: LostDiskMode;
   readonly healTimeoutMs: number;
+  readonly access?: string;
+  readonly peerTokenFile?: string;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -73,6 +75,8 @@ export interface StartSettings
       | "segmentBytes"
       | "lostDisk"
       | "healTimeoutMs"
+      | "access"
+      | "peerTokenFile"
       | "logLevel"
     > {
   /** Bytes per second; undefined: no limit. */

@@ -4,6 +4,7 @@ import type { StateMachine } from "../../machine/state_machine.js";
 import { rethrow } from "../../node/ending.js";
 import type { CairnNode } from "../../node/node.js";
 import type { Committed } from "../../node/requests/proposals.js";
+import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import { ownMachineServices } from "../../server/machine/services.js";
 import { type Logger, silentLogger } from "../../system/logger.js";
 import { type LaunchedMember, launch, transferLeadershipBeforeStop } from "../launch.js";
@@ -44,7 +45,15 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
       assertRunning: () => this.#assertRunning(),
       onceLeaderChanges: (changed: () => void) => this.#onceLeaderChanges(changed),
     };
-    const members = options.tls && { to: (name: string | undefined) => this.#member.security!.to(name) };
+    const hasCredentials = options.tls !== undefined || options.peerToken !== undefined;
+    const members: MemberCredentials | undefined = hasCredentials
+      ? {
+          to: (name) => self.#member.members!.to(name),
+          get token() {
+            return self.#member.members?.token;
+          },
+        }
+      : undefined;
     this.#calls = new MemberCalls(calling, machine, { peerAddresses, members });
   }
 

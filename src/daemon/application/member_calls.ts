@@ -7,7 +7,7 @@ import { checkFitsEntry } from "../../node/requests/refusals.js";
 import { sharing } from "../../node/requests/waiter.js";
 import { peerChannelSettings } from "../../rpc/grpc_options.js";
 import { toIndex } from "../../rpc/message_counters.js";
-import { Forwarding, type ForwardingOptions } from "../../server/forwarding.js";
+import { Forwarding, type ForwardingOptions, OWN_CALL } from "../../server/forwarding.js";
 import { decodedResult, type OwnMachine } from "../../server/machine/own_machine.js";
 import { Patience } from "./patience.js";
 import { SharedIndex } from "./shared_index.js";
@@ -188,7 +188,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   async #proposeOnce(command: Uint8Array, { signal, deadlineMs }: Patience): Promise<Committed<Result>> {
     const { node } = this.member;
     return this.#forwarding.once(
-      { signal, deadlineMs, metadata: NO_METADATA },
+      { ...OWN_CALL, signal, deadlineMs },
       () => node.propose(command, signal),
       async (leader, settings) => {
         const answer = await leader.propose({ command }, settings);
@@ -209,7 +209,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
     signal.addEventListener("abort", end, { once: true });
     try {
       return await this.#forwarding.once(
-        { signal: attempt.signal, deadlineMs, metadata: NO_METADATA },
+        { ...OWN_CALL, signal: attempt.signal, deadlineMs },
         () => node.linearizableRead(attempt.signal),
         (leader, { metadata }) => sharing(this.#indexes.get(leader, metadata), attempt.signal, "the leader's index"),
       );
@@ -235,8 +235,6 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
     });
   }
 }
-
-const NO_METADATA = { get: () => undefined };
 
 function outcomeUnknown(error: CairnError): CairnError {
   if (error.code === "OUTCOME_UNKNOWN") return error;

@@ -113,6 +113,16 @@ export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>
    * can read and change everything. Default false.
    */
   readonly insecure?: boolean | undefined;
+  /**
+   * Path of an access file, which says who may do what over the network: with it, everybody else is
+   * refused. The calls of this application need no role. See docs/access.md.
+   */
+  readonly access?: string | undefined;
+  /**
+   * Token by which the members know each other where they have no `tls`: that of a caller with the
+   * role peer in the access files of all of them. Required with `access` when there are others.
+   */
+  readonly peerToken?: string | undefined;
   /** Called with every event, from the start on; see `CairnMember.on` for events of one kind. */
   readonly onEvent?: ((event: ClusterEvent) => void) | undefined;
   /** Ends a start that waits for another member's snapshot. */
@@ -167,6 +177,8 @@ export function launchOptions<Result, Machine extends StateMachine<Result>, View
     limits: options.limits,
     tls: options.tls,
     insecure: options.insecure,
+    access: options.access,
+    peerToken: options.peerToken,
     signal: options.signal ?? new AbortController().signal,
   };
 }
@@ -182,7 +194,7 @@ export function checkMemberOptions<Result, Machine extends StateMachine<Result>,
   checkText("id", id);
   checkText("directory", options.directory);
   checkOwnMachine(options.machine);
-  for (const name of ["listen", "advertise"] as const) {
+  for (const name of ["listen", "advertise", "access", "peerToken"] as const) {
     if (options[name] !== undefined) checkText(name, options[name]);
   }
   for (const name of ["healTimeoutMs", "lagEntries"] as const) {

@@ -20,6 +20,24 @@ export interface MemberCredentials {
    * cluster when its name is not known.
    */
   to(member: string | undefined): grpc.ChannelCredentials;
+  /** The token of the members, where they have no certificates. @internal */
+  readonly token?: MemberToken | undefined;
+}
+
+/** A token by which members know each other. */
+export interface MemberToken {
+  readonly text: string;
+  /** It is sent to other machines without encryption, too. */
+  readonly unencrypted: boolean;
+}
+
+/** Credentials of members that have a token in common, and no certificates. */
+export class TokenCredentials implements MemberCredentials {
+  constructor(readonly token: MemberToken) {}
+
+  to(): grpc.ChannelCredentials {
+    return grpc.credentials.createInsecure();
+  }
 }
 
 /** Returns the settings of a channel to a member: that of its name, if it is known. */
@@ -28,7 +46,13 @@ export function settingsTo(
   settings: ChannelSettings,
   credentials: MemberCredentials | undefined,
 ): ChannelSettings {
-  return credentials === undefined ? settings : { ...settings, credentials: credentials.to(member) };
+  if (credentials === undefined) return settings;
+  const { token } = credentials;
+  return {
+    ...settings,
+    credentials: credentials.to(member),
+    ...(token !== undefined && { token: () => token.text, tokenUnencrypted: token.unencrypted }),
+  };
 }
 
 /** What connections between members use at present. */

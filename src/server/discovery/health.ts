@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import type * as grpc from "@grpc/grpc-js";
 import type { HealthImplementation } from "grpc-health-check";
-import { addLazily, type ServiceRegistry } from "./lazy_service.js";
+import { type AdmitCall, addLazily, type ServiceRegistry } from "./lazy_service.js";
 
 const HEALTH = "/grpc.health.v1.Health";
 
@@ -29,16 +29,17 @@ export class Health {
     this.#serving = new Map(services.map((name) => [name, false]));
   }
 
-  addToServer(server: ServiceRegistry): void {
+  addToServer(server: ServiceRegistry, admit?: AdmitCall): void {
     const methods = [
       { path: `${HEALTH}/Check`, requestStream: false, responseStream: false },
       { path: `${HEALTH}/Watch`, requestStream: false, responseStream: true },
       { path: `${HEALTH}/List`, requestStream: false, responseStream: false },
     ];
-    addLazily(server, methods, (registry) => {
+    const add = (registry: ServiceRegistry) => {
       this.#implementation ??= this.#load();
       this.#implementation.addToServer(registry as Parameters<HealthImplementation["addToServer"]>[0]);
-    });
+    };
+    addLazily(server, methods, add, admit);
   }
 
   /** Sets whether a service answers; its watchers are told at once. */

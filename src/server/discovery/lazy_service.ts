@@ -1,5 +1,8 @@
 import type * as grpc from "@grpc/grpc-js";
 import { assert } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
+import { type ServerCall, ServerCallContext } from "../../rpc/call_context.js";
+import { statusFromError } from "../../rpc/status.js";
 
 // Adds services to a server whose libraries are loaded with the first call.
 
@@ -13,6 +16,9 @@ export interface MethodShape {
   readonly requestStream: boolean;
   readonly responseStream: boolean;
 }
+
+/** Judges a call before the library sees it. @throws CairnError */
+export type AdmitCall = (context: ServerCallContext, isStream: boolean) => void;
 
 interface LoadedMethod {
   readonly definition: grpc.MethodDefinition<unknown, unknown>;
@@ -28,6 +34,7 @@ export function addLazily(
   server: ServiceRegistry,
   methods: readonly MethodShape[],
   add: (registry: ServiceRegistry) => void,
+  admit?: AdmitCall,
 ): void {
   let loaded: ReadonlyMap<string, LoadedMethod> | undefined;
   const methodAt = (path: string): LoadedMethod => {
@@ -47,9 +54,39 @@ export function addLazily(
       responseSerialize: (response) => methodAt(path).definition.responseSerialize(response),
       responseDeserialize: (bytes) => methodAt(path).definition.responseDeserialize(bytes),
     };
-    handlers[path] = (...parameters: unknown[]) => methodAt(path).handler(...parameters);
+    const handle = (...parameters: unknown[]) => methodAt(path).handler(...parameters);
+    handlers[path] = admit === undefined ? handle : guarded(shape, handle, admit);
   }
   server.addService(definition, handlers);
+}
+
+/** A call of the library, as far as its refusal needs it. */
+interface RefusableCall extends ServerCall {
+  emit(event: "error", status: object): boolean;
+}
+
+function guarded({ responseStream }: MethodShape, handle: LoadedMethod["handler"], admit: AdmitCall) {
+  return (...parameters: unknown[]): void => {
+    const call = parameters[0] as RefusableCall;
+    const callback = parameters[1] as (status: object) => void;
+    const context = new ServerCallContext(call);
+    const refuse = (error: CairnError) => {
+      context.answered(error);
+      // grpc-js takes this event for a stream's status.
+      if (responseStream) call.emit("error", statusFromError(error));
+      else callback(statusFromError(error));
+    };
+    try {
+      admit(context, responseStream);
+    } catch (error) {
+      refuse(CairnError.from(error));
+      return;
+    }
+    context.onCancelled((error) => {
+      if (context.isRevoked) refuse(error);
+    });
+    handle(...parameters);
+  };
 }
 
 /** Returns the methods that `add` adds to a server, by path. */

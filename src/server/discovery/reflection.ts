@@ -3,7 +3,7 @@ import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import type * as grpc from "@grpc/grpc-js";
 import type { ReflectionService } from "@grpc/reflection";
-import { addLazily, type ServiceRegistry } from "./lazy_service.js";
+import { type AdmitCall, addLazily, type ServiceRegistry } from "./lazy_service.js";
 import { filesOfLoadedService } from "./loaded_files.js";
 
 /**
@@ -16,13 +16,14 @@ export function addLazyReflection(
   server: ServiceRegistry,
   services: readonly DescService[],
   others: () => readonly grpc.ServiceDefinition[],
+  admit?: AdmitCall,
 ): void {
   const methods = ["v1", "v1alpha"].map((version) => ({
     path: `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
     requestStream: true,
     responseStream: true,
   }));
-  addLazily(server, methods, (registry) => addReflection(registry, services, others()));
+  addLazily(server, methods, (registry) => addReflection(registry, services, others()), admit);
 }
 
 /** The same, with the libraries loaded at once. */

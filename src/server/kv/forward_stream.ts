@@ -3,7 +3,7 @@ import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import { systemClock } from "../../system/clock.js";
-import type { Forwarding, LeaderAt } from "../forwarding.js";
+import { type Forwarding, type LeaderAt, nameToVouchFor } from "../forwarding.js";
 import { type ForwardedAnswer, ForwardedCalls, type ForwardedRequest, NO_STREAM } from "./forwarded_calls.js";
 
 /**
@@ -53,7 +53,9 @@ export class ForwardStream {
 
   async #ask(leader: LeaderAt, request: ForwardedRequest, context: CallContext): Promise<ForwardedAnswer | undefined> {
     try {
-      const answer = await this.#callsTo(leader).call(request, context.cancel);
+      const { access, cancel } = context;
+      const origin = access && { caller: nameToVouchFor(access) };
+      const answer = await this.#callsTo(leader).call(request, cancel, origin);
       if (answer !== NO_STREAM) return answer;
       this.#withoutStream = leader.address;
       return undefined;

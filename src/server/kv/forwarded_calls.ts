@@ -22,6 +22,16 @@ import { fromCallError, streamFailure } from "../../rpc/status.js";
 /** A call that is passed on. */
 export type ForwardedRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
 
+/** The origin of a call; empty in a cluster without access files. */
+export interface CallOrigin {
+  /** Name of the caller for whom a member passes the call on. */
+  readonly caller?: string | undefined;
+  /** The `authorization` metadata that came to an ingress process with the call. */
+  readonly authorization?: string | undefined;
+  /** The client of an ingress process; see `clientText`. */
+  readonly client?: string | undefined;
+}
+
 /** The answer of the node that carried the call out. */
 export interface ForwardedAnswer {
   readonly header: ResponseHeader | undefined;
@@ -35,6 +45,7 @@ export type CallSender = Pick<MessageInitShape<typeof SessionRequestSchema>, "fo
 interface PassedCall {
   readonly sequence: bigint;
   readonly request: ForwardedRequest;
+  readonly origin: CallOrigin;
   /** About how many bytes the call takes in a message. */
   readonly bytes: number;
   isSent: boolean;
@@ -44,6 +55,8 @@ interface PassedCall {
 
 /** The receiver does not take calls over a stream: it is of an earlier version. */
 export const NO_STREAM = Symbol("the receiver takes no calls over a stream");
+
+const NO_ORIGIN: CallOrigin = {};
 
 /** Calls of a client that read. A call that is not here may have an unknown outcome. */
 const READS: readonly (string | undefined)[] = ["get", "readIndex"] satisfies ForwardedRequest["case"][];
@@ -73,8 +86,9 @@ export class ForwardedCalls {
   constructor(
     private readonly sender: CallSender,
     private readonly channel: SharedChannel,
+    metadata?: Readonly<Record<string, string>>,
   ) {
-    this.#stream = channel.client(KeyValueService).session();
+    this.#stream = channel.client(KeyValueService).session({ metadata });
     this.#stream.send(sender).catch(() => {});
     void this.#receive();
   }
@@ -90,7 +104,11 @@ export class ForwardedCalls {
    * @throws CairnError the receiver's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent
    * and has no answer
    */
-  call(request: ForwardedRequest, cancel: CancelSignal): Promise<ForwardedAnswer | typeof NO_STREAM> {
+  call(
+    request: ForwardedRequest,
+    cancel: CancelSignal,
+    origin: CallOrigin = NO_ORIGIN,
+  ): Promise<ForwardedAnswer | typeof NO_STREAM> {
     return new Promise((resolve, reject) => {
       if (cancel.aborted) return reject(cancel.reason);
       const sequence = ++this.#last;
@@ -109,7 +127,8 @@ export class ForwardedCalls {
       const call: PassedCall = {
         sequence,
         request,
-        bytes: bytesOf(request),
+        origin,
+        bytes: bytesOf(request) + (origin.authorization?.length ?? 0) + (origin.client?.length ?? 0),
         isSent: false,
         resolve: (answer) => {
           settled();
@@ -163,7 +182,13 @@ export class ForwardedCalls {
   async #sendCalls(calls: readonly PassedCall[]): Promise<void> {
     for (const call of calls) call.isSent = true;
     this.#unanswered += calls.length;
-    const sent = calls.map(({ sequence, request }) => ({ sequence, call: request }));
+    const sent = calls.map(({ sequence, request, origin: { caller = "", authorization = "", client = "" } }) => ({
+      sequence,
+      call: request,
+      caller,
+      authorization,
+      client,
+    }));
     try {
       await this.#stream.send({ calls: sent, abandoned: this.#takeAbandoned() });
     } catch (error) {

@@ -3,6 +3,8 @@ import type { SessionCall } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { type CallContext, type ServerCall, ServerCallContext } from "../../rpc/call_context.js";
 import { toCallError } from "../../rpc/status.js";
+import type { CheckedCall } from "../access/checks.js";
+import { clientShown } from "../access/ingress_client.js";
 import type { Header } from "./key_value_calls.js";
 import type { UnaryCalls } from "./kv_service.js";
 import type { PendingAnswer, SessionAnswer } from "./session_calls.js";
@@ -30,6 +32,8 @@ export class IngressCalls {
     private readonly nodeId: string,
     private readonly unary: UnaryCalls,
     private readonly events: IngressCallEvents,
+    /** The stream of the ingress process. */
+    private readonly stream: CheckedCall,
   ) {}
 
   start(calls: readonly SessionCall[]): void {
@@ -46,11 +50,18 @@ export class IngressCalls {
     for (const call of [...this.#running.values()]) call.abandon();
   }
 
-  async #carryOut({ sequence, call }: SessionCall): Promise<void> {
-    const carried = new CarriedCall();
+  async #carryOut({ sequence, call, authorization, client }: SessionCall): Promise<void> {
+    const carried = new CarriedCall(call.case);
     this.#running.set(sequence, carried);
     try {
-      const { header, ...value } = await this.#answer(call, new ServerCallContext(carried));
+      const context = new ServerCallContext(carried);
+      const { access } = this.stream;
+      if (access !== undefined) {
+        const { certificate, address } = clientShown(client) ?? {};
+        context.clientAddress = address;
+        context.access = access.shown({ authorization: authorization || undefined, certificate }, context);
+      }
+      const { header, ...value } = await this.#answer(call, context);
       const answer = { sequence, answer: { case: call.case, value } } as SessionAnswer;
       this.#ended(sequence, carried, answer, header?.nodeId === this.nodeId ? undefined : header);
     } catch (cause) {
@@ -92,6 +103,8 @@ class CarriedCall implements ServerCall {
   isAbandoned = false;
   #cancel: (() => void) | undefined;
 
+  constructor(private readonly kind: SessionCall["call"]["case"]) {}
+
   on(_event: "cancelled", listener: () => void): void {
     this.#cancel = listener;
   }
@@ -99,6 +112,11 @@ class CarriedCall implements ServerCall {
   /** The ingress process watches over the client's deadline. */
   getDeadline(): number {
     return Number.POSITIVE_INFINITY;
+  }
+
+  getPath(): string {
+    const { kind = "" } = this;
+    return `/cairn.v1.KeyValueService/${kind.charAt(0).toUpperCase()}${kind.slice(1)}`;
   }
 
   getPeer(): string {

@@ -1,5 +1,11 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { GetRequest, KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import type {
+  GetRequest,
+  KeyValueService,
+  RangeRequest,
+  RangeResponseSchema,
+  SessionCall,
+} from "../../../gen/cairn/v1/kv_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
@@ -11,9 +17,10 @@ import type { Client } from "../../rpc/client.js";
 import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import { systemClock } from "../../system/clock.js";
+import { requireKey, requireLeasesOf, requirePrefix, requireRequest } from "../access/checks.js";
 import type { Forwarding, LeaderAt } from "../forwarding.js";
 import { ForwardStream } from "./forward_stream.js";
-import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
+import type { ForwardedAnswer } from "./forwarded_calls.js";
 import {
   type CommandInit,
   execute,
@@ -65,14 +72,20 @@ export function singleCalls(node: KeyValueNode, forwarding: Forwarding<typeof Ke
   };
   /**
    * Passes a call on to the leader with others; else answers with `here`, or alone with `there`.
+   * The caller must have a role for its keys; at the leader, also for those of its leases.
    */
   const once = <Here extends object, There extends object>(
-    request: ForwardedRequest,
+    request: Exclude<SessionCall["call"], { case: undefined }>,
     context: CallContext,
     here: () => Promise<Here>,
     there: (leader: Client<typeof KeyValueService>, settings: CallSettings) => Promise<There>,
   ): Promise<Here | There> => {
-    const alone = () => forwarding.once(context, here, there);
+    requireRequest(context, request);
+    const allowed = async () => {
+      if (node.raft.role === "leader") requireLeasesOf(context, request, node.machine);
+      return here();
+    };
+    const alone = () => forwarding.once(context, context.access === undefined ? here : allowed, there);
     const passed = forwardStream.ask(request, context);
     if (passed === undefined) return alone();
     return passed.then((answer) => (answer === undefined ? alone() : (withHeader(answer) as There)));
@@ -80,6 +93,7 @@ export function singleCalls(node: KeyValueNode, forwarding: Forwarding<typeof Ke
   return {
     async get(request, context) {
       checkKey(request.key);
+      requireKey(context, "reader", request.key);
       const isReadable = readableHere(request, context);
       if (isReadable !== undefined && (await isReadable)) return readWithRoom(node, request, context);
       return once(
@@ -127,6 +141,7 @@ export function singleCalls(node: KeyValueNode, forwarding: Forwarding<typeof Ke
 
     async *range(request, context) {
       const checked = checkedRange(request);
+      context.keepChecking(() => requirePrefix(context, "reader", request.prefix));
       const isReadable = readableHere(request, context);
       if (isReadable !== undefined && (await isReadable)) yield* rangeNow(node, checked);
       else {

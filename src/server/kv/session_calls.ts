@@ -5,6 +5,7 @@ import { CairnError } from "../../base/errors.js";
 import { checkKey } from "../../base/key_checks.js";
 import { messageBytes } from "../../rpc/call_batches.js";
 import { toCallError } from "../../rpc/status.js";
+import { type CheckedCall, requireLeasesOf, requireRequest } from "../access/checks.js";
 import { explained } from "../leader_hint.js";
 import {
   type CommandInit,
@@ -66,8 +67,8 @@ interface Write {
 export class SessionCalls {
   constructor(
     private readonly node: KeyValueNode,
-    /** Ends waiting reads. Writes continue, since they are in the log. */
-    private readonly signal: AbortSignal,
+    /** The stream. Its signal ends waiting reads; writes continue, since they are in the log. */
+    private readonly stream: CheckedCall & { readonly signal: AbortSignal },
     private readonly onAnswer: (answer: PendingAnswer) => void,
   ) {}
 
@@ -78,6 +79,7 @@ export class SessionCalls {
   start(calls: readonly SessionCall[], session: WriteIdentity | undefined): void {
     const reads: SessionCall[] = [];
     for (const call of calls) {
+      if (!this.#isAllowed(call)) continue;
       if (call.call.case === "readIndex") {
         this.#readIndex(call.sequence, session);
         continue;
@@ -88,7 +90,28 @@ export class SessionCalls {
       else if (requestOf(call).stale) this.#readStale(call);
       else reads.push(call);
     }
-    if (reads.length > 0) this.#read(reads, this.node.linearizableRead(this.signal));
+    if (reads.length > 0) this.#read(reads, this.node.linearizableRead(this.stream.signal));
+  }
+
+  /** Returns whether the caller may make a call; else answers it. */
+  #isAllowed(call: SessionCall): boolean {
+    if (this.stream.access === undefined) return true;
+    try {
+      const checked = this.#checkedCall(call);
+      requireRequest(checked, call.call);
+      if (this.node.raft.role === "leader") requireLeasesOf(checked, call.call, this.node.machine);
+      return true;
+    } catch (error) {
+      this.#failed(call.sequence, error);
+      return false;
+    }
+  }
+
+  /** Returns a call with its caller: that of the stream, or one that a member names. */
+  #checkedCall({ caller, call }: SessionCall): CheckedCall {
+    const { access, path, peer } = this.stream;
+    if (access?.kind !== "member" || call.case === "readIndex") return this.stream;
+    return { access: access.vouched(caller, this.stream), path, peer };
   }
 
   #begin(sequence: bigint, write: Write, session: WriteIdentity | undefined): void {
@@ -113,7 +136,7 @@ export class SessionCalls {
   #readStale(call: SessionCall): void {
     const request = requestOf(call);
     if (request.minAppliedIndex === 0n) this.onAnswer({ take: () => this.#readAnswer(call) });
-    else this.#read([call], readable(this.node, request, this.signal));
+    else this.#read([call], readable(this.node, request, this.stream.signal));
   }
 
   /** Answers a member's question, once this node is confirmed to lead after it has come. */
@@ -122,7 +145,7 @@ export class SessionCalls {
       this.#failed(sequence, membersOnly());
       return;
     }
-    this.node.readIndex(this.signal).then(
+    this.node.readIndex(this.stream.signal).then(
       (index) =>
         this.onAnswer({ take: () => ({ sequence, answer: { case: "readIndex", value: { index: BigInt(index) } } }) }),
       (error) => this.#failed(sequence, error),
@@ -146,6 +169,8 @@ export class SessionCalls {
     const { key } = requestOf(call);
     try {
       checkKey(key);
+      // The rules may have changed while the answer waited.
+      if (this.stream.access !== undefined) requireRequest(this.#checkedCall(call), call.call);
       return { sequence, answer: { case: "get", value: getAnswer(this.node, key) } };
     } catch (error) {
       return { sequence, answer: this.#errorAnswer(error) };

@@ -4,6 +4,7 @@ import type { SessionRequest, SessionResponseSchema } from "../../../gen/cairn/v
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { CallContext } from "../../rpc/call_context.js";
+import type { CallerAccess } from "../../rpc/security/caller_access.js";
 import { IngressCalls, isSameSource } from "./ingress_calls.js";
 import { type Header, headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
@@ -37,10 +38,10 @@ export class Sessions {
   /** Answers one stream until its client ends it, or {@link stop} does. */
   async *serve(
     requests: AsyncIterable<SessionRequest>,
-    { signal }: CallContext,
+    context: CallContext,
   ): AsyncGenerator<SessionResponseInit, void> {
     if (this.#streams.size >= limits.sessionStreams) throw tooManySessions();
-    const stream = new SessionStream(this.node, this.unary, requests, signal, this.#load);
+    const stream = new SessionStream(this.node, this.unary, requests, context, this.#load);
     this.#streams.add(stream);
     try {
       yield* stream.responses();
@@ -61,6 +62,7 @@ export class Sessions {
  */
 class SessionStream {
   readonly #requests: AsyncIterator<SessionRequest>;
+  readonly #signal: AbortSignal;
   readonly #calls: SessionCalls;
   /** The calls of an ingress process; those of anybody else are {@link #calls}. */
   readonly #ingress: IngressCalls;
@@ -83,9 +85,11 @@ class SessionStream {
     private readonly node: KeyValueNode,
     unary: UnaryCalls,
     requests: AsyncIterable<SessionRequest>,
-    private readonly signal: AbortSignal,
+    private readonly context: CallContext,
     private readonly load: { bytes: number },
   ) {
+    const { signal } = context;
+    this.#signal = signal;
     this.#requests = requests[Symbol.asyncIterator]();
     // Every waiting read listens to this signal, and Node takes more than ten listeners for a leak.
     setMaxListeners(0, signal);
@@ -93,8 +97,9 @@ class SessionStream {
       this.#ready.push(answer);
       this.#wakeWriter?.();
     };
-    this.#calls = new SessionCalls(node, signal, answered);
-    this.#ingress = new IngressCalls(node.id, unary, { answered, abandoned: (calls) => this.#leftFlight(calls) });
+    this.#calls = new SessionCalls(node, context, answered);
+    const events = { answered, abandoned: (calls: number) => this.#leftFlight(calls) };
+    this.#ingress = new IngressCalls(node.id, unary, events, context);
   }
 
   /**
@@ -106,12 +111,12 @@ class SessionStream {
       this.stopReading();
       this.#ingress.abandonAll();
     };
-    this.signal.addEventListener("abort", onAbort, { once: true });
+    this.#signal.addEventListener("abort", onAbort, { once: true });
     void this.#read();
     try {
       for (;;) {
         await this.#untilSomethingIsReady();
-        if (this.signal.aborted || this.#isDone) break;
+        if (this.#signal.aborted || this.#isDone) break;
         // Answers that become ready in this turn of the event loop go into the same message.
         await new Promise<void>((resolve) => setImmediate(resolve));
         const { header = headerOf(this.node), answers } = this.#takeAnswers();
@@ -122,7 +127,7 @@ class SessionStream {
       }
       if (this.#failure !== undefined) throw this.#failure;
     } finally {
-      this.signal.removeEventListener("abort", onAbort);
+      this.#signal.removeEventListener("abort", onAbort);
       this.stopReading();
       this.#weigh(-this.#bytes);
     }
@@ -195,9 +200,10 @@ class SessionStream {
   /**
    * Reads the client's identity from the first message, or that of the member or ingress process
    * that passes calls on.
-   * @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER
+   * @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER, PERMISSION_DENIED
    */
   #identify({ clientId, clusterId, forwardedBy, ingress }: SessionRequest): SessionIdentity {
+    checkKind(this.context, ingress ? "ingress" : forwardedBy === "" ? "client" : "member");
     if (clusterId !== "" && clusterId !== this.node.clusterId) {
       const what = forwardedBy === "" ? "cluster_id is" : "the call was passed on within cluster";
       const text = `${what} ${JSON.stringify(clusterId)}, but this node belongs to ${this.node.clusterId}`;
@@ -247,7 +253,7 @@ class SessionStream {
   }
 
   async #untilSomethingIsReady(): Promise<void> {
-    while (this.#ready.length === 0 && !this.#greet && !this.#isDone && !this.signal.aborted) {
+    while (this.#ready.length === 0 && !this.#greet && !this.#isDone && !this.#signal.aborted) {
       await new Promise<void>((resolve) => {
         this.#wakeWriter = resolve;
       });
@@ -264,6 +270,16 @@ class SessionStream {
 function tooManySessions(): CairnError {
   const text = `this node serves ${limits.sessionStreams} sessions (limit sessionStreams): ask another member, or try later`;
   return new CairnError("BUSY", text);
+}
+
+/**
+ * Checks that a stream comes from the kind of caller that it claims.
+ * @throws CairnError PERMISSION_DENIED
+ */
+function checkKind(context: CallContext, claimed: CallerAccess["kind"]): void {
+  const { access } = context;
+  if (access === undefined || access.kind === claimed) return;
+  throw access.refusal(context, `the place of a ${claimed} that the first message of the session claims`);
 }
 
 function checkSame({ clientId }: SessionRequest, identity: SessionIdentity): void {

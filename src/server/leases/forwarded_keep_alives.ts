@@ -1,4 +1,5 @@
-import type { KeepAliveResponse, LeaseService } from "../../../gen/cairn/v1/lease_pb.js";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { KeepAliveRequestSchema, KeepAliveResponse, LeaseService } from "../../../gen/cairn/v1/lease_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { CallSettings } from "../../rpc/channel.js";
@@ -6,6 +7,7 @@ import type { Client } from "../../rpc/client.js";
 import { streamFailure } from "../../rpc/status.js";
 import type { Clock } from "../../system/clock.js";
 
+type KeepAliveInit = MessageInitShape<typeof KeepAliveRequestSchema>;
 type LeaderClient = Client<typeof LeaseService>;
 
 /** A request that was sent to the leader. */
@@ -34,7 +36,7 @@ class KeepAliveStream {
     return this.#end === undefined;
   }
 
-  keep(leaseIds: readonly bigint[]): Promise<KeepAliveResponse> {
+  keep(request: KeepAliveInit): Promise<KeepAliveResponse> {
     return new Promise((resolve, reject) => {
       const callOff = this.clock.after(limits.keepAliveForwardMs, () => this.#giveUp(), true);
       this.#sent.push({
@@ -48,7 +50,7 @@ class KeepAliveStream {
         },
       });
       // A broken stream is reported by its receiving half.
-      this.#stream.send({ leaseIds: [...leaseIds] }).catch(() => {});
+      this.#stream.send(request).catch(() => {});
     });
   }
 
@@ -88,15 +90,11 @@ export class ForwardedKeepAlives {
    * Passes a request on.
    * @throws CairnError the leader's, or UNREACHABLE
    */
-  keep(
-    leader: LeaderClient,
-    metadata: CallSettings["metadata"],
-    leaseIds: readonly bigint[],
-  ): Promise<KeepAliveResponse> {
+  keep(leader: LeaderClient, metadata: CallSettings["metadata"], request: KeepAliveInit): Promise<KeepAliveResponse> {
     if (this.#stream?.leader !== leader || !this.#stream.isOpen) {
       this.#stream?.retire();
       this.#stream = new KeepAliveStream(leader, metadata, this.clock);
     }
-    return this.#stream.keep(leaseIds);
+    return this.#stream.keep(request);
   }
 }

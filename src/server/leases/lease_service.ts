@@ -9,22 +9,27 @@ import {
   type ListLeasesResponseSchema,
 } from "../../../gen/cairn/v1/lease_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
-import { CairnError } from "../../base/errors.js";
+import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { problemOfKeptLeases, problemOfLeaseId } from "../../machine/kv/leases/lease_problem.js";
 import type { StoredLease } from "../../machine/kv/leases/lease_store.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import { toCount, toIndex } from "../../rpc/message_counters.js";
 import { orderedAnswers } from "../../rpc/ordered.js";
+import type { CallerAccess, KeyRole } from "../../rpc/security/caller_access.js";
 import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import { type AddServiceOptions, addService, type ServiceImplementation } from "../../rpc/server.js";
 import type { Clock } from "../../system/clock.js";
-import { Forwarding } from "../forwarding.js";
+import { type CheckedCall, hasLease, requireLease } from "../access/checks.js";
+import { MEMBER_ITSELF, metadataKeys } from "../access/metadata_keys.js";
+import { Forwarding, nameToVouchFor } from "../forwarding.js";
 import { type CommandInit, execute, failureOf, headerOf } from "../kv/key_value_calls.js";
 import type { KeyValueNode } from "../kv/key_value_node.js";
 import { ForwardedKeepAlives } from "./forwarded_keep_alives.js";
-import { KeepAlives } from "./keep_alives.js";
+import { KeepAlives, type KeptLeases } from "./keep_alives.js";
 import { LeaseKeeper } from "./lease_keeper.js";
+
+const NONE_KEPT: KeptLeases = new Map();
 
 type LeaseStateInit = MessageInitShape<typeof LeaseStateSchema>;
 
@@ -89,6 +94,7 @@ export class Leases {
           context,
           async () => {
             const { leaseId, requestId } = request;
+            await this.#requireLease(context, "writer", checkedLease(leaseId));
             const { deleted } = await this.#write(
               { case: "leaseRevoke", value: { leaseId } },
               requestId,
@@ -108,6 +114,7 @@ export class Leases {
             await this.node.linearizableRead(context.cancel);
             const lease = this.node.machine.lease(id);
             if (lease === undefined) throw leaseNotFound(id);
+            requireLease(context, "reader", id, this.node.machine);
             const keys = request.keys ? this.node.machine.leaseKeys(id) : [];
             return { header: headerOf(this.node), lease: this.#stateOf(lease), keys };
           },
@@ -139,18 +146,29 @@ export class Leases {
     if (this.#keepAliveStreams >= limits.keepAliveStreams) throw tooManyKeepAlives();
     this.#keepAliveStreams++;
     try {
-      yield* orderedAnswers(requests, ({ leaseIds }) => this.#keep(leaseIds, context), limits.keepAlivesInFlight);
+      yield* orderedAnswers(requests, (request) => this.#keep(request, context), limits.keepAlivesInFlight);
     } finally {
       this.#keepAliveStreams--;
     }
   }
 
-  #keep(leaseIds: readonly bigint[], context: CallContext): Promise<MessageInitShape<typeof KeepAliveResponseSchema>> {
+  #keep(
+    { leaseIds, caller }: KeepAliveRequest,
+    context: CallContext,
+  ): Promise<MessageInitShape<typeof KeepAliveResponseSchema>> {
     checkLeases(leaseIds);
+    const { path, peer } = context;
+    const access = callerOf(context, caller);
+    // One caller that is no longer known must not end the stream for the others of a member.
+    if (access === "unknown") {
+      return Promise.resolve({ header: headerOf(this.node), leases: leaseIds.map((leaseId) => ({ leaseId })) });
+    }
+    const checked = { access, path, peer };
     return this.#forwarding.once(
       context,
       async () => {
-        const kept = await this.#keepAlives.keep(leaseIds);
+        const own = leaseIds.filter((leaseId) => this.#mayKeep(checked, Number(leaseId)));
+        const kept = own.length === 0 ? NONE_KEPT : await this.#keepAlives.keep(own);
         const leases = leaseIds.map((leaseId): LeaseStateInit => {
           const record = kept.get(leaseId);
           if (record === undefined) return { leaseId };
@@ -159,8 +177,34 @@ export class Leases {
         });
         return { header: headerOf(this.node), leases };
       },
-      (leader, { metadata }) => this.#forwarded.keep(leader, metadata, leaseIds),
+      (leader, { metadata }) => {
+        if (access === undefined) return this.#forwarded.keep(leader, metadata, { leaseIds });
+        // One stream for the requests of all callers, each of which names its own.
+        const ofMember = { ...metadata, [metadataKeys.caller]: MEMBER_ITSELF };
+        return this.#forwarded.keep(leader, ofMember, { leaseIds, caller: nameToVouchFor(access) });
+      },
     );
+  }
+
+  /**
+   * Returns whether the caller may keep a lease alive: it must be the writer of all attached keys.
+   * Other leases count as not found, so that one of them does not end the stream for the rest.
+   */
+  #mayKeep(call: CheckedCall, leaseId: number): boolean {
+    if (this.node.raft.role !== "leader" || hasLease(call, "writer", leaseId, this.node.machine)) return true;
+    call.access?.refusal(call, `the role writer for all keys that are attached to lease ${leaseId}`);
+    return false;
+  }
+
+  /**
+   * Checks the caller's role for the keys of a lease, in a state that shows all keys that were
+   * attached before the call.
+   * @throws CairnError PERMISSION_DENIED; NOT_LEADER
+   */
+  async #requireLease(context: CallContext, role: KeyRole, leaseId: number): Promise<void> {
+    if (context.access === undefined || context.access.hasAll(role)) return;
+    await this.node.linearizableRead(context.cancel);
+    requireLease(context, role, leaseId, this.node.machine);
   }
 
   async *#list(
@@ -184,6 +228,18 @@ export class Leases {
     const { id, ttlMs, keys } = lease;
     const remainingMs = Math.floor(this.#keeper.remainingMs(lease));
     return { leaseId: BigInt(id), found: true, ttlMs, remainingMs, keyCount: keys };
+  }
+}
+
+/** Returns the caller of a request: that of the stream, or one that a member names. */
+function callerOf(context: CallContext, named: string): CallerAccess | "unknown" | undefined {
+  const { access } = context;
+  if (access?.kind !== "member") return access;
+  try {
+    return access.vouched(named, context);
+  } catch (error) {
+    if (hasCode(error, "PERMISSION_DENIED")) return "unknown";
+    throw error;
   }
 }
 

@@ -10,6 +10,7 @@ import type { CallContext } from "../../rpc/call_context.js";
 import { type EncodedMessage, encodeMessage } from "../../rpc/codec.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { systemClock } from "../../system/clock.js";
+import { requireKey, requirePrefix, requireSpan } from "../access/checks.js";
 import type { ServedNode } from "../served_node.js";
 import { WatchHub } from "./hub.js";
 import type { Watch } from "./watch.js";
@@ -39,9 +40,9 @@ export class Watches<Header extends object> {
 
   /**
    * Answers one watch until its caller ends it, or an error does.
-   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED,
-   * OUT_OF_RANGE; NOT_LEADER when this node takes no part in its cluster: another member serves
-   * the watch
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, PERMISSION_DENIED, WRONG_CLUSTER, BUSY,
+   * STOPPED, OUT_OF_RANGE; NOT_LEADER when this node takes no part in its cluster: another member
+   * serves the watch
    */
   serve(request: WatchRequest, context: CallContext): AsyncIterable<EncodedMessage> {
     this.#checkTakesPart();
@@ -52,6 +53,8 @@ export class Watches<Header extends object> {
       filter: { previous, noPuts, noDeletes },
       progressMs: progressOf(request),
     };
+    // All keys that may change are the caller's to read, so each event is, until the rules change.
+    context.keepChecking(() => requireTarget(context, request));
     const start = this.#hub.firstIndex(toIndex(request.startIndex, "start_index"));
     let watch: Watch | undefined;
     const stream = new WatchStream(() => {
@@ -81,6 +84,13 @@ export class Watches<Header extends object> {
     const text = `cluster_id is ${JSON.stringify(clusterId)}, but this node belongs to ${this.node.clusterId}`;
     throw new CairnError("WRONG_CLUSTER", text);
   }
+}
+
+/** @throws CairnError PERMISSION_DENIED */
+function requireTarget(context: CallContext, { key, prefix, keys }: WatchRequest): void {
+  if (key.byteLength > 0) requireKey(context, "reader", key);
+  else if (keys !== undefined) requireSpan(context, "reader", keys);
+  else requirePrefix(context, "reader", prefix);
 }
 
 function targetOf({ key, prefix, keys }: WatchRequest): WatchTarget {

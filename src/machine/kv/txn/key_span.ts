@@ -39,7 +39,7 @@ export function problemOfSpan(keys: KeySpan | undefined): Problem | undefined {
 }
 
 /** Returns the lowest key above all keys with a prefix; undefined when there is none. */
-function behindPrefix(prefix: Uint8Array): Uint8Array | undefined {
+export function behindPrefix(prefix: Uint8Array): Uint8Array | undefined {
   let length = prefix.byteLength;
   while (length > 0 && prefix[length - 1] === 0xff) length--;
   if (length === 0) return undefined;
