@@ -53,8 +53,8 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
 }
 
 export interface MemberMonitor extends Pick<MonitorOptions, "listen" | "hosts"> {
-  /** Called when it serves, with its address, host:port with the real port. */
-  readonly onServing: (address: string) => void;
+  /** Called when it serves, with its URL. */
+  readonly onServing: (url: string) => void;
 }
 
 export interface MemberIngress extends Pick<IngressOptions, "processes" | "listen"> {
@@ -120,11 +120,13 @@ class Around {
   monitored: Monitored | undefined;
 
   /** Opens the HTTP port: a recovery may take long, and this tells that it is under way. */
-  async show({ monitor, node }: ShownOptions): Promise<void> {
+  async show({ monitor, insecure, node }: ShownOptions): Promise<void> {
     if (monitor === undefined) return;
     const { directory, logger = silentLogger } = node;
-    this.monitor = await Monitor.start({ ...monitor, directory, monitored: () => this.monitored, logger });
-    monitor.onServing(this.monitor.address);
+    const { security, access, members } = this;
+    const allowed = { security, access, members, insecure };
+    this.monitor = await Monitor.start({ ...monitor, ...allowed, directory, monitored: () => this.monitored, logger });
+    monitor.onServing(this.monitor.url);
   }
 
   /** Ends the parts that need the member until their calls have ended. */
@@ -143,6 +145,7 @@ class Around {
 /** Options of a launch that concern its HTTP port. */
 interface ShownOptions {
   readonly monitor?: MemberMonitor | undefined;
+  readonly insecure?: boolean | undefined;
   readonly node: { readonly directory: string; readonly logger?: Logger | undefined };
 }
 

@@ -1,7 +1,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { isIP } from "node:net";
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
+import { httpStatusOf } from "./gate.js";
 
 /** Answers a request for one path. */
 export type HttpPage = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
@@ -11,6 +14,8 @@ export interface HttpOptions {
   readonly listen: string;
   /** Names by which a request may call this server, besides addresses and names without a dot. */
   readonly hosts: readonly string[];
+  /** The node's certificates: the server speaks HTTPS with that for clients. */
+  readonly security: NodeTls | undefined;
   /** The pages by path. */
   readonly pages: ReadonlyMap<string, HttpPage>;
   readonly onError: (error: unknown) => void;
@@ -32,6 +37,7 @@ export class HttpServer {
     private readonly server: Server,
     /** host:port with the real port. */
     readonly address: string,
+    private readonly unfollow: () => void,
   ) {}
 
   /**
@@ -43,14 +49,16 @@ export class HttpServer {
     if (host === undefined || Number(port) > 65_535) {
       throw new CairnError("INVALID_ARGUMENT", `HTTP address ${JSON.stringify(options.listen)} must be host:port`);
     }
-    const server = createServer(
-      {
-        maxHeaderSize: limits.httpHeaderBytes,
-        headersTimeout: limits.httpRequestMs,
-        requestTimeout: limits.httpRequestMs,
-      },
-      (request, response) => void answer(options, request, response),
-    );
+    const { security } = options;
+    const common = {
+      maxHeaderSize: limits.httpHeaderBytes,
+      headersTimeout: limits.httpRequestMs,
+      requestTimeout: limits.httpRequestMs,
+    };
+    const listener = (request: IncomingMessage, response: ServerResponse) => void answer(options, request, response);
+    const secure = security && createSecureServer({ ...common, handshakeTimeout: limits.tlsHandshakeMs }, listener);
+    const server: Server = secure ?? createServer(common, listener);
+    const unfollow = security?.followServer((context) => secure?.setSecureContext(context));
     server.maxConnections = limits.httpConnections;
     await new Promise<void>((resolve, reject) => {
       server.once("error", (cause: NodeJS.ErrnoException) => {
@@ -61,11 +69,14 @@ export class HttpServer {
     });
     server.on("error", options.onError);
     const bound = server.address();
-    return new HttpServer(server, `${host}:${typeof bound === "object" && bound !== null ? bound.port : port}`);
+    return new HttpServer(server, `${host}:${typeof bound === "object" && bound !== null ? bound.port : port}`, () =>
+      unfollow?.(),
+    );
   }
 
   /** Ends all connections. */
   async stop(): Promise<void> {
+    this.unfollow();
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     this.server.closeAllConnections();
     await closed;
@@ -102,9 +113,11 @@ async function answer(
   try {
     await page(request, response);
   } catch (error) {
-    onError(error);
+    const status = httpStatusOf(error);
+    if (status === 500) onError(error);
+    const text = status === 500 ? "the node could not answer; its log has the reason" : CairnError.from(error).text;
     if (response.headersSent) response.destroy();
-    else refuse(500, "the node could not answer; its log has the reason");
+    else refuse(status, text);
   }
 }
 

@@ -1,17 +1,18 @@
 // Opens the HTTP port of a member.
 
-import type { KeyValueMachine } from "../machine/kv/key_value_machine.js";
+import { checkExposure } from "../base/addresses.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
+import type { AccessControl } from "../server/access/access_control.js";
+import { warnOfExposure } from "../server/node_security.js";
 import type { Logger } from "../system/logger.js";
-import { browsable, shownKeys, shownLeases } from "./browse.js";
 import { Feed } from "./feed/feed.js";
-import { type HttpPage, HttpServer, send } from "./http_server.js";
+import { HttpGate } from "./gate.js";
+import { HttpServer } from "./http_server.js";
 import { Exporter } from "./metrics/exporter.js";
 import type { Monitored } from "./monitored.js";
-import { pageFiles } from "./page_files.js";
 import { ProcessFigures } from "./process_figures.js";
-import { readinessOf } from "./readiness.js";
-
-const JSON_TYPE = "application/json; charset=utf-8";
+import { routesOf } from "./routes.js";
 
 export interface MonitorOptions {
   /** host:port; port 0 takes a free one. */
@@ -22,6 +23,14 @@ export interface MonitorOptions {
   readonly directory: string;
   /** Returns the member; undefined while it starts. */
   readonly monitored: () => Monitored | undefined;
+  /** The node's certificates: the port speaks HTTPS. */
+  readonly security?: NodeTls | undefined;
+  /** Allows an address other than a loopback address without TLS. Default false. */
+  readonly insecure?: boolean | undefined;
+  /** The rules by which requests are judged. Default: everybody may see everything. */
+  readonly access?: AccessControl | undefined;
+  /** Credentials for questions to other members. */
+  readonly members?: MemberCredentials | undefined;
   readonly logger: Logger;
 }
 
@@ -29,6 +38,8 @@ export interface MonitorOptions {
 export class Monitor {
   private constructor(
     private readonly server: HttpServer,
+    /** `http` or `https`. */
+    private readonly scheme: string,
     private readonly feed: Feed,
     private readonly figures: ProcessFigures,
   ) {}
@@ -37,42 +48,18 @@ export class Monitor {
    * Starts to serve.
    * @throws CairnError INVALID_ARGUMENT when it cannot listen on the address
    */
-  static async start({ listen, hosts = [], directory, monitored, logger }: MonitorOptions): Promise<Monitor> {
+  static async start(options: MonitorOptions): Promise<Monitor> {
+    const { listen, hosts = [], directory, monitored, security, insecure = false, access, members, logger } = options;
+    checkExposure(listen, { tls: security !== undefined, insecure });
     const figures = new ProcessFigures(directory);
-    const browsing =
-      (answer: (machine: KeyValueMachine, asked: URLSearchParams) => object): HttpPage =>
-      (request, response) => {
-        const machine = browsable(monitored()?.node.machine);
-        const asked = new URL(request.url ?? "/", "http://node").searchParams;
-        if (machine === undefined) send(response, 404, JSON_TYPE, '{"error":"this node shows no keys"}\n');
-        else send(response, 200, JSON_TYPE, `${JSON.stringify(answer(machine, asked))}\n`);
-      };
+    const feed = new Feed(monitored, figures, members);
     const exporter = new Exporter(monitored, figures);
-    const feed = new Feed(monitored, figures, {});
-    const pages = new Map<string, HttpPage>([
-      [
-        "/metrics",
-        async (_request, response) => {
-          const { contentType, text } = await exporter.scrape();
-          send(response, 200, contentType, text);
-        },
-      ],
-      ...pageFiles(),
-      ["/keys", browsing((machine, asked) => shownKeys(machine, bytesOf(asked, "prefix"), bytesOf(asked, "after")))],
-      ["/leases", browsing((machine, asked) => shownLeases(machine, Number(asked.get("after") ?? 0)))],
-      ["/feed", (_request, response) => feed.serve(response)],
-      ["/healthz", (_request, response) => send(response, 200, JSON_TYPE, `${JSON.stringify({ alive: true })}\n`)],
-      [
-        "/readyz",
-        (_request, response) => {
-          const readiness = readinessOf(monitored()?.node);
-          send(response, readiness.ready ? 200 : 503, JSON_TYPE, `${JSON.stringify(readiness)}\n`);
-        },
-      ],
-    ]);
+    const pages = routesOf({ monitored, exporter, feed, gate: new HttpGate(access) });
     try {
       const onError = (error: unknown) => logger.error({ err: error }, "an HTTP request failed");
-      return new Monitor(await HttpServer.listen({ listen, hosts, pages, onError }), feed, figures);
+      const server = await HttpServer.listen({ listen, hosts, security, pages, onError });
+      if (security === undefined) warnOfExposure(listen, logger);
+      return new Monitor(server, security === undefined ? "http" : "https", feed, figures);
     } catch (error) {
       feed.stop();
       figures.stop();
@@ -80,9 +67,9 @@ export class Monitor {
     }
   }
 
-  /** host:port that it listens on, with the real port. */
-  get address(): string {
-    return this.server.address;
+  /** URL with the address that it listens on, with the real port, without a path. */
+  get url(): string {
+    return `${this.scheme}://${this.server.address}`;
   }
 
   async stop(): Promise<void> {
@@ -90,9 +77,4 @@ export class Monitor {
     await this.server.stop();
     this.figures.stop();
   }
-}
-
-/** Returns bytes that a request names in base64url. */
-function bytesOf(asked: URLSearchParams, name: string): Uint8Array {
-  return Buffer.from(asked.get(name) ?? "", "base64url");
 }

@@ -1,5 +1,6 @@
 import type { ShownKey, ShownKeys, ShownLease, ShownLeases, ShownQueue } from "../monitor/feed/shown.js";
 import { byId, element } from "./dom.js";
+import { ask } from "./node_api.js";
 import { bytes, count, duration } from "./text.js";
 
 /** Time between two looks at the keys that are shown, in ms. */
@@ -20,40 +21,33 @@ export class Browser {
       event.preventDefault();
       this.#starts = [""];
       this.#versions.clear();
-      void this.#look();
+      void this.look();
     });
     this.#more.addEventListener("click", () => {
       this.#starts.push(this.#more.dataset.after ?? "");
-      void this.#look();
+      void this.look();
     });
     setInterval(() => {
-      if (!document.hidden) void this.#look();
+      if (!document.hidden) void this.look();
     }, LOOK_MS);
-    void this.#look();
+    void this.look();
   }
 
-  async #look(): Promise<void> {
+  /** Asks for everything that is shown. */
+  async look(): Promise<void> {
     if (this.#isLooking) return;
     this.#isLooking = true;
-    try {
-      const leases = await ask<ShownLeases>("leases");
-      byId("browser").hidden = leases === undefined;
-      if (leases === undefined) return;
-      fill("leases", leases.leases.map(leaseRow), 4, leases.hasMore);
-      fill("queues", leases.queues.map(queueRow), 5, false);
-      const prefix = base64url(this.#prefix.value);
-      const pages = await Promise.all(
-        this.#starts.map((after) => ask<ShownKeys>(`keys?prefix=${prefix}&after=${after}`)),
-      );
-      this.#show(pages.flatMap((page) => page ?? []));
-    } catch {
-      byId("keys-note").textContent = "the node does not answer";
-    } finally {
-      this.#isLooking = false;
-    }
+    const prefix = base64url(this.#prefix.value);
+    const leases = askFor<ShownLeases>("leases").then((shown) => showLeases(shown));
+    const keys = Promise.all(this.#starts.map((after) => askFor<ShownKeys>(`keys?prefix=${prefix}&after=${after}`)));
+    const problems = await Promise.allSettled([leases, keys.then((pages) => this.#show(pages))]);
+    const failed = problems.findLast((each) => each.status === "rejected");
+    if (failed !== undefined) byId("keys-note").textContent = (failed.reason as Error).message;
+    this.#isLooking = false;
   }
 
-  #show(pages: readonly ShownKeys[]): void {
+  #show(answers: readonly (ShownKeys | undefined)[]): void {
+    const pages = answers.flatMap((page) => page ?? []);
     const keys = pages.flatMap((page) => page.keys);
     const last = pages.at(-1);
     const isFirst = this.#versions.size === 0;
@@ -66,12 +60,18 @@ export class Browser {
   }
 }
 
+/** The section is not there when a node shows no keys: its state machine is an application's own. */
+function showLeases(shown: ShownLeases | undefined): void {
+  byId("browser").hidden = shown === undefined;
+  if (shown === undefined) return;
+  fill("leases", shown.leases.map(leaseRow), 4, shown.hasMore);
+  fill("queues", shown.queues.map(queueRow), 5, false);
+}
+
 /** Returns an answer of the node; undefined when it shows no keys. */
-async function ask<Answer>(path: string): Promise<Answer | undefined> {
-  const answer = await fetch(path);
-  if (answer.status === 404) return undefined;
-  if (!answer.ok) throw new Error(await answer.text());
-  return (await answer.json()) as Answer;
+async function askFor<Answer>(path: string): Promise<Answer | undefined> {
+  const answer = await ask(path);
+  return answer.status === 404 ? undefined : ((await answer.json()) as Answer);
 }
 
 function base64url(text: string): string {

@@ -1,9 +1,10 @@
 import type { ChartPoint, Hello, Present, ShownSnapshot, ShownTransfer } from "../monitor/feed/shown.js";
-import type { TimelineEntry } from "../node/measures/timeline.js";
+import type { TimelineEntry } from "../node/measures/happenings.js";
 import { Browser } from "./browser.js";
 import { Charts } from "./charts.js";
 import { byId, define, element } from "./dom.js";
 import { drawMembers } from "./lanes.js";
+import { NodeFeed, signIn } from "./node_api.js";
 import { bytes, count, duration } from "./text.js";
 import { TimelineList } from "./timeline.js";
 
@@ -11,20 +12,25 @@ import { TimelineList } from "./timeline.js";
 
 const charts = new Charts();
 const timeline = new TimelineList();
-new Browser();
+const browser = new Browser();
 
 /** Time without a message after which the page says so, in ms. */
 const SILENT_MS = 5_000;
 let heardMs = performance.now();
 let hello: Hello | undefined;
+let problem = "";
 
-const feed = new EventSource("feed");
+const feed = new NodeFeed((text) => {
+  problem = text;
+  showConnection();
+});
 
 /** Handles one kind of message. */
 function on<Message>(kind: string, handle: (message: Message) => void): void {
-  feed.addEventListener(kind, (event) => {
+  feed.on<Message>(kind, (message) => {
     heardMs = performance.now();
-    handle(JSON.parse((event as MessageEvent<string>).data) as Message);
+    problem = "";
+    handle(message);
     showConnection();
   });
 }
@@ -41,10 +47,16 @@ on<TimelineEntry>("happening", (entry) => timeline.add(entry));
 on<Present>("present", show);
 
 setInterval(showConnection, 1_000);
+signIn(() => {
+  void feed.open();
+  void browser.look();
+});
+void feed.open();
 
 function showConnection(): void {
   const isSilent = performance.now() - heardMs > SILENT_MS;
-  byId("connection").textContent = isSilent ? "The node does not answer: this page shows how it was." : "";
+  const silence = isSilent ? "The node does not answer: this page shows how it was." : "";
+  byId("connection").textContent = byId("sign-in").hidden ? silence : problem;
 }
 
 function show(present: Present): void {

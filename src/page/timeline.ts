@@ -1,4 +1,4 @@
-import type { TimelineEntry } from "../node/measures/timeline.js";
+import type { TimelineEntry } from "../node/measures/happenings.js";
 import { byId, element } from "./dom.js";
 import { bytes, clock, count, milliseconds } from "./text.js";
 

@@ -47,10 +47,10 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
 
   /** Opens the page of a node, and returns it when it shows the members. */
   async function open(id: string, width = 1_400): Promise<Page> {
-    const { address } = await cluster.get(id).node.event("http");
+    const { url } = await cluster.get(id).node.event("http");
     const page = await browser.newPage();
     await page.setViewport({ width, height: 900 });
-    await page.goto(`http://${address}/`, { waitUntil: "domcontentloaded" });
+    await page.goto(`${url}/`, { waitUntil: "domcontentloaded" });
     await page.waitForSelector("#members li");
     return page;
   }
@@ -108,16 +108,16 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
 
   test("asks no other host, and reports no error", async () => {
     const { id } = await cluster.leader();
-    const { address } = await cluster.get(id).node.event("http");
+    const { url } = await cluster.get(id).node.event("http");
     const page = await browser.newPage();
     const requests: string[] = [];
     const errors: unknown[] = [];
     page.on("request", (request) => requests.push(request.url()));
     page.on("pageerror", (error) => errors.push(error));
     page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-    await page.goto(`http://${address}/`, { waitUntil: "domcontentloaded" });
+    await page.goto(`${url}/`, { waitUntil: "domcontentloaded" });
     await page.waitForSelector("#members li");
-    expect(requests.filter((url) => !url.startsWith(`http://${address}/`) && !url.startsWith("data:"))).toEqual([]);
+    expect(requests.filter((asked) => !asked.startsWith(`${url}/`) && !asked.startsWith("data:"))).toEqual([]);
     expect(errors).toEqual([]);
     await page.close();
   });

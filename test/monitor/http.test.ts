@@ -62,10 +62,12 @@ describe("the HTTP port", () => {
   test("says which address it cannot listen on", async () => {
     const { monitor } = await shownLeader();
     const options = { directory: ".", logger: silentLogger, monitored: () => undefined };
-    await expect(Monitor.start({ ...options, listen: monitor.address })).rejects.toThrow(
-      `cannot serve HTTP on ${monitor.address}: the address is in use`,
+    await expect(Monitor.start({ ...options, listen: new URL(monitor.url).host })).rejects.toThrow(
+      `cannot serve HTTP on ${new URL(monitor.url).host}: the address is in use`,
     );
-    await expect(Monitor.start({ ...options, listen: "nowhere" })).rejects.toThrow('"nowhere" must be host:port');
+    await expect(Monitor.start({ ...options, listen: "localhost:99999" })).rejects.toThrow(
+      '"localhost:99999" must be host:port',
+    );
   });
 });
 

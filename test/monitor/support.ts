@@ -4,14 +4,14 @@ import type { Monitored } from "../../src/monitor/monitored.js";
 import { silentLogger } from "../../src/system/logger.js";
 import { serve } from "../support/nodes/served_node.js";
 
-type Given = Partial<Pick<MonitorOptions, "hosts" | "listen">>;
+type Given = Partial<Pick<MonitorOptions, "hosts" | "listen" | "access" | "security">>;
 
 /** A monitor of what `monitored` returns. */
 export async function monitorOf(monitored: () => Monitored | undefined, given: Given = {}) {
   const options = { listen: "127.0.0.1:0", directory: ".", logger: silentLogger, monitored, ...given };
   const monitor = await Monitor.start(options);
   onTestFinished(() => monitor.stop());
-  const url = `http://${monitor.address}`;
+  const { url } = monitor;
   return { monitor, url, get: (path: string, init?: RequestInit) => fetch(`${url}${path}`, init) };
 }
 

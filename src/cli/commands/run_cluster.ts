@@ -117,7 +117,7 @@ class ClusterNode {
     });
     this.listening = new Promise((resolve, reject) => {
       createInterface(this.#process.stdout!).on("line", (line) => {
-        this.page ??= /shows itself on (http:\S+)/.exec(line)?.[1];
+        this.page ??= /shows itself on (https?:\S+)/.exec(line)?.[1];
         if (line.includes(" listens on ") || line.includes('"event":"listening"')) resolve();
       });
       void this.exited.then((how) => reject(new Error(`${this.id} ${how}`)));

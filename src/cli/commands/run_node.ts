@@ -97,7 +97,7 @@ function startMember(
     signal,
     monitor: settings.monitor && {
       ...settings.monitor,
-      onServing: (address) => tell({ kind: "http", address }, context, json),
+      onServing: (url) => tell({ kind: "http", url }, context, json),
     },
     tls: settings.tls,
     insecure: settings.insecure,

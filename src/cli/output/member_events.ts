@@ -3,8 +3,8 @@ import type { MemberEvent } from "../../daemon/events.js";
 /** An event of a node's process, for its user. */
 export type NodeEvent =
   | MemberEvent
-  /** Operators are served over HTTP at this address. Reported once, before the node starts. */
-  | { readonly kind: "http"; readonly address: string }
+  /** Operators are served at this URL. Reported once, before the node starts. */
+  | { readonly kind: "http"; readonly url: string }
   /** Clients are served at this address, by so many ingress processes. Reported once. */
   | { readonly kind: "ingress"; readonly address: string; readonly processes: number };
 
@@ -39,7 +39,7 @@ export function eventText(event: NodeEvent, { node, data, join, isAlone }: Event
       return `node ${node} listens on ${address}, data in ${data}; it is new, and looks for its cluster`;
     }
     case "http":
-      return `node ${node} shows itself on http://${event.address}`;
+      return `node ${node} shows itself on ${event.url}`;
     case "ingress": {
       const count = event.processes === 1 ? "1 ingress process" : `${event.processes} ingress processes`;
       return `node ${node} serves clients on ${event.address}, with ${count}`;

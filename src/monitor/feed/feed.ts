@@ -3,7 +3,7 @@ import type { ServerResponse } from "node:http";
 import { nameOf } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
 import { version } from "../../base/version.js";
-import type { ChannelSettings } from "../../rpc/channel.js";
+import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import { beginEvents, send } from "../http_server.js";
 import type { Monitored, MonitoredNode } from "../monitored.js";
 import type { ProcessFigures } from "../process_figures.js";
@@ -21,7 +21,8 @@ const LOOK_MS = 1_000;
 export class Feed {
   readonly #sampler: Sampler;
   readonly #members: MembersView;
-  readonly #viewers = new Set<ServerResponse>();
+  /** The pages, each with a check whether it may still see this. */
+  readonly #viewers = new Map<ServerResponse, () => boolean>();
   readonly #sampling: NodeJS.Timeout;
   #looking: NodeJS.Timeout | undefined;
   /** The node whose timeline is followed. */
@@ -31,16 +32,16 @@ export class Feed {
   constructor(
     private readonly monitored: () => Monitored | undefined,
     figures: ProcessFigures,
-    channels: ChannelSettings,
+    members: MemberCredentials | undefined,
   ) {
     this.#sampler = new Sampler(figures);
-    this.#members = new MembersView(channels);
+    this.#members = new MembersView(members);
     this.#sampling = setInterval(() => this.#sample(), POINT_MS);
     this.#sampling.unref();
   }
 
-  /** Serves one page until it goes away. */
-  readonly serve = (response: ServerResponse): void => {
+  /** Serves one page until it goes away, or `mayStay` says that it must. */
+  readonly serve = (response: ServerResponse, mayStay: () => boolean): void => {
     const shown = this.monitored();
     const isFull = this.#viewers.size >= limits.httpViewers;
     if (shown === undefined || isFull) {
@@ -49,7 +50,7 @@ export class Feed {
       return;
     }
     beginEvents(response);
-    this.#viewers.add(response);
+    this.#viewers.set(response, mayStay);
     response.on("close", () => this.#left(response));
     this.#follow(shown.node);
     const hello: Hello = {
@@ -68,7 +69,7 @@ export class Feed {
     clearInterval(this.#sampling);
     clearInterval(this.#looking);
     this.#unfollow?.();
-    for (const viewer of this.#viewers) viewer.end();
+    for (const viewer of this.#viewers.keys()) viewer.end();
     this.#members.close();
   }
 
@@ -90,6 +91,7 @@ export class Feed {
     if (shown === undefined) return;
     const { node, server } = shown;
     this.#follow(node);
+    for (const [viewer, mayStay] of this.#viewers) if (!mayStay()) viewer.end();
     await this.#members.look(node);
     const present: Present = {
       unixMs: Date.now(),
@@ -115,7 +117,7 @@ export class Feed {
   #tell(event: string, data: unknown): void {
     if (this.#viewers.size === 0) return;
     const text = message(event, data);
-    for (const viewer of this.#viewers) {
+    for (const viewer of this.#viewers.keys()) {
       // A page that does not read gets nothing more, and comes again when it wakes up.
       if (viewer.writableLength > limits.httpViewerBytes) viewer.destroy();
       else viewer.write(text);

@@ -1,6 +1,6 @@
 import { AdminService, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
-import type { ChannelSettings } from "../../rpc/channel.js";
 import { ChannelPool } from "../../rpc/channel_pool.js";
+import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import type { MonitoredNode } from "../monitored.js";
 import type { ShownLog, ShownMember } from "./shown.js";
 
@@ -27,8 +27,8 @@ export class MembersView {
   readonly #channels: ChannelPool;
   #answers: ReadonlyMap<string, MemberAnswer> = new Map();
 
-  constructor(channels: ChannelSettings) {
-    this.#channels = new ChannelPool({ ...channels, isBackground: true });
+  constructor(members: MemberCredentials | undefined) {
+    this.#channels = new ChannelPool({ isBackground: true }, members);
   }
 
   /** Asks the other members. Never rejects; ends within a second. */
@@ -63,7 +63,7 @@ export class MembersView {
   }
 
   async #ask(address: string, id: string): Promise<MemberAnswer | undefined> {
-    const admin = this.#channels.get(address).client(AdminService);
+    const admin = this.#channels.get(address, id).client(AdminService);
     const settings = { timeoutMs: LOOK_MS };
     const [status, log] = await Promise.all([admin.getStatus({}, settings), admin.getLogInfo({}, settings)]);
     // The address may belong to another node by now.

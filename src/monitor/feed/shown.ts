@@ -1,5 +1,5 @@
 // Messages that the page gets. Times are in ms since 1970; names are those of the metrics.
-import type { TimelineEntry } from "../../node/measures/timeline.js";
+import type { TimelineEntry } from "../../node/measures/happenings.js";
 
 /** Extent of a member's log. */
 export interface ShownLog {

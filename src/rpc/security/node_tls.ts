@@ -1,7 +1,7 @@
 import { createHash, type X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { SecureServerOptions } from "node:http2";
-import type { SecureContext } from "node:tls";
+import type { SecureContext, SecureContextOptions } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
@@ -52,6 +52,8 @@ export class NodeTls implements MemberCredentials {
   readonly serverCredentials: grpc.ServerCredentials;
   readonly #replaceable: ReplaceableServerCredentials;
   readonly #timer: NodeJS.Timeout;
+  /** Other servers with these certificates. */
+  readonly #followers = new Set<(context: SecureContextOptions) => void>();
   readonly #expiry = new ExpiryWatch();
   #material: TlsMaterial;
   /** Digest of the contents in use. */
@@ -111,6 +113,17 @@ export class NodeTls implements MemberCredentials {
       .filter((text) => text !== undefined);
     const rejection = this.#rejection;
     return rejection?.isTold === true ? [...ending, rejectionText(rejection.reason)] : ending;
+  }
+
+  /**
+   * Calls `use` with what another server of the node needs to show its certificate to clients, now
+   * and whenever it changes. Returns a function that ends this.
+   * @internal
+   */
+  followServer(use: (context: SecureContextOptions) => void): () => void {
+    this.#followers.add(use);
+    use(this.#material.server);
+    return () => void this.#followers.delete(use);
   }
 
   /** See {@link MemberCredentials.to}. @internal */
@@ -201,6 +214,7 @@ export class NodeTls implements MemberCredentials {
       const { node } = this.#material;
       this.#material = materialOf(this.files, contents, (named, file) => checkSame(node, named, file));
       this.#replaceable.replace(this.#material.server);
+      for (const use of this.#followers) use(this.#material.server);
       this.#used = digest;
       this.#rejection = undefined;
       this.options.onEvent?.({ kind: "reloaded", files: [...contents.keys()] });

@@ -1,0 +1,72 @@
+// Asks the node, with a token where it wants one.
+import { byId } from "./dom.js";
+
+/** The token lives as long as the tab, and is sent to this node alone. */
+const TOKEN = "cairn-token";
+
+/** Pause before the feed is opened again, in ms. */
+const AGAIN_MS = 1_000;
+
+/** Returns the answer for a path; throws with the node's words when it refuses. */
+export async function ask(path: string): Promise<Response> {
+  const token = sessionStorage.getItem(TOKEN);
+  const answer = await fetch(path, token === null ? {} : { headers: { authorization: `Bearer ${token}` } });
+  byId("sign-in").hidden = answer.status !== 401;
+  if (answer.status === 401) throw new Error("the node asks for a token");
+  if (!answer.ok && answer.status !== 404) throw new Error((await answer.text()).trim());
+  return answer;
+}
+
+/** Takes a token from the form; `signedIn` is called when there is one. */
+export function signIn(signedIn: () => void): void {
+  const field = byId("token") as HTMLInputElement;
+  byId("sign-in").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN, field.value.trim());
+    field.value = "";
+    signedIn();
+  });
+}
+
+/** A stream of events from the node, which is opened again whenever it ends. */
+export class NodeFeed {
+  readonly #handlers = new Map<string, (data: unknown) => void>();
+  #again: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(private readonly problem: (text: string) => void) {}
+
+  on<Message>(event: string, handle: (message: Message) => void): void {
+    this.#handlers.set(event, handle as (data: unknown) => void);
+  }
+
+  /** Opens the stream now. */
+  async open(): Promise<void> {
+    clearTimeout(this.#again);
+    try {
+      const { body, status } = await ask("feed");
+      if (status === 404 || body === null) throw new Error("the node has no feed");
+      await this.#read(body);
+    } catch (error) {
+      this.problem((error as Error).message);
+    }
+    this.#again = setTimeout(() => void this.open(), AGAIN_MS);
+  }
+
+  async #read(body: ReadableStream<Uint8Array>): Promise<void> {
+    const reader = body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>).getReader();
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      text += value;
+      const messages = text.split("\n\n");
+      text = messages.pop() ?? "";
+      for (const message of messages) this.#handle(message);
+    }
+  }
+
+  #handle(message: string): void {
+    const [event = "", data = ""] = message.split("\n");
+    this.#handlers.get(event.slice("event: ".length))?.(JSON.parse(data.slice("data: ".length)));
+  }
+}

@@ -1,0 +1,96 @@
+import { once } from "node:events";
+import { request } from "node:https";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { NodeTls } from "../../src/rpc/security/node_tls.js";
+import { bearer } from "../../src/server/access/tokens.js";
+import { accessText, replaceFile, serveGuarded, testCaller } from "../server/access/guarded.js";
+import { TestAuthority, writeNodeFiles } from "../support/certificates.js";
+import { until } from "../support/conditions.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { monitorOf, shownLeader } from "./support.js";
+
+const operator = testCaller("ops", { role: "admin" });
+const reader = testCaller("app", { role: "reader", prefixes: ["app/"] });
+
+/** The monitor of a node with an access file. */
+async function guardedMonitor() {
+  const guarded = await serveGuarded([operator, reader]);
+  const { get } = await monitorOf(() => guarded, { access: guarded.access });
+  const status = async (path: string, token?: string) => {
+    const answer = await get(path, token === undefined ? {} : { headers: { authorization: bearer(token) } });
+    await answer.body?.cancel();
+    return answer.status;
+  };
+  return { ...guarded, get, status };
+}
+
+describe("an access file guards the HTTP port", () => {
+  test("whose health and page's files are open, and whose metrics want a caller", async () => {
+    const { status } = await guardedMonitor();
+    expect(await status("/healthz")).toBe(200);
+    expect(await status("/readyz")).toBe(200);
+    for (const path of ["/metrics", "/feed", "/keys", "/leases"]) {
+      expect(await status(path), path).toBe(401);
+      expect(await status(path, "cairn_wrong"), path).toBe(401);
+    }
+    expect(await status("/metrics", reader.token)).toBe(200);
+    expect(await status("/metrics", operator.token)).toBe(200);
+  });
+
+  test("whose keys are those that the caller may read, and whose leases are an admin's", async () => {
+    const { status } = await guardedMonitor();
+    const prefix = (text: string) => `/keys?prefix=${Buffer.from(text).toString("base64url")}`;
+    expect(await status(prefix("app/"), reader.token)).toBe(200);
+    expect(await status(prefix("app/x"), reader.token)).toBe(200);
+    expect(await status(prefix("ap"), reader.token)).toBe(403);
+    expect(await status("/keys", reader.token)).toBe(403);
+    expect(await status("/keys", operator.token)).toBe(403);
+    expect(await status("/leases", reader.token)).toBe(403);
+    expect(await status("/leases", operator.token)).toBe(200);
+  });
+
+  test("and ends the page's events of a caller that is taken out of it", async () => {
+    const { get, file, access } = await guardedMonitor();
+    const { body } = await get("/feed", { headers: { authorization: bearer(reader.token) } });
+    let isOver = false;
+    const reading = (async () => {
+      for await (const _ of body!);
+      isOver = true;
+    })();
+    const before = access.generation;
+    await replaceFile(file, accessText([operator]));
+    await until(() => access.generation > before, "the new rules are in force");
+    await until(() => isOver, "the events have ended");
+    await reading;
+  });
+});
+
+test("the HTTP port of a node with a certificate speaks HTTPS with it, and with its successor", async () => {
+  const directory = await temporaryDirectory();
+  const [clients, peers] = [await TestAuthority.create("clients"), await TestAuthority.create("peers")];
+  const issue = () => peers.issue({ commonName: "n1", uris: ["cairn://c1/node/n1"], dns: ["localhost"] });
+  const files = await writeNodeFiles(directory, await issue(), { clients, peers });
+  const security = await NodeTls.open(files);
+  onTestFinished(() => security.close());
+  const { url } = await shownLeader({ security });
+  expect(url).toMatch(/^https:/);
+  const serial = async () => {
+    const sent = request(`${url}/healthz`, { agent: false, rejectUnauthorized: false }).end();
+    const [answer] = await once(sent, "response");
+    const found = answer.socket.getPeerCertificate().serialNumber as string;
+    answer.resume();
+    await once(answer, "end");
+    expect(answer.statusCode).toBe(200);
+    return found;
+  };
+  const first = await serial();
+  const next = await issue();
+  await replaceFile(files.key, next.key);
+  await replaceFile(files.certificate, next.certificate);
+  await security.look();
+  expect(await serial()).not.toBe(first);
+});
+
+test("the HTTP port is not opened to the network without TLS, unless that is said in so many words", async () => {
+  await expect(monitorOf(() => undefined, { listen: "0.0.0.0:0" })).rejects.toThrow(/--insecure/);
+});
