@@ -24,11 +24,35 @@ export class HttpGate {
     const { access } = this;
     if (access === undefined) return () => true;
     const call = callOf(request);
-    const caller = access.shownCaller({ authorization: request.headers.authorization, certificate: undefined }, call);
+    const caller = callerOf(access, request, call);
     if (typeof need === "object") requirePrefix({ ...call, access: caller }, "reader", need.readsPrefix);
     else if (!isAllowed(caller, need)) throw caller.refusal(call, lackOf(need));
     return () => isAllowed(caller, need === "admin" ? "admin" : "known");
   }
+
+  /**
+   * Carries out an action of an admin, and notes it in the audit.
+   * @throws CairnError UNAUTHENTICATED, PERMISSION_DENIED; and what the action throws
+   */
+  async audited<Done>(request: IncomingMessage, act: () => Promise<Done>): Promise<Done> {
+    this.check(request, "admin");
+    const { access } = this;
+    if (access === undefined) return act();
+    const call = callOf(request);
+    const facts = { caller: callerOf(access, request, call).name, from: call.peer, method: call.path };
+    try {
+      const done = await act();
+      access.audit.adminCall(facts, "OK");
+      return done;
+    } catch (error) {
+      access.audit.adminCall(facts, CairnError.from(error).code);
+      throw error;
+    }
+  }
+}
+
+function callerOf(access: AccessControl, { headers }: IncomingMessage, call: AccessedCall): Caller {
+  return access.shownCaller({ authorization: headers.authorization, certificate: undefined }, call);
 }
 
 function isAllowed(caller: Caller, need: "known" | "admin"): boolean {
@@ -55,7 +79,11 @@ export function httpStatusOf(error: unknown): number {
     case "INVALID_ARGUMENT":
     case "LIMIT_EXCEEDED":
       return 400;
-    default:
+    case "INTERNAL":
       return 500;
+    case "STOPPED":
+      return 503;
+    default:
+      return 409;
   }
 }

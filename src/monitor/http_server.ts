@@ -16,8 +16,10 @@ export interface HttpOptions {
   readonly hosts: readonly string[];
   /** The node's certificates: the server speaks HTTPS with that for clients. */
   readonly security: NodeTls | undefined;
-  /** The pages by path. */
+  /** The pages by path, for GET and HEAD. */
   readonly pages: ReadonlyMap<string, HttpPage>;
+  /** The actions by path, for POST. */
+  readonly actions: ReadonlyMap<string, HttpPage>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -31,7 +33,7 @@ const HEADERS = {
   "x-content-type-options": "nosniff",
 } as const;
 
-/** A small HTTP server for operators: GET and HEAD of fixed paths. */
+/** A small HTTP server for operators: GET and HEAD of fixed paths, and POST of actions. */
 export class HttpServer {
   private constructor(
     private readonly server: Server,
@@ -95,7 +97,7 @@ export function beginEvents(response: ServerResponse): void {
 }
 
 async function answer(
-  { hosts, pages, onError }: HttpOptions,
+  { hosts, pages, actions, onError }: HttpOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -105,9 +107,11 @@ async function answer(
   if (!isOwnHost(request.headers.host, hosts)) {
     return refuse(403, "the Host of this request is no name of this node: --http-hosts names those that are");
   }
-  if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "only GET and HEAD");
   const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-  const page = pages.get(path);
+  const isAction = actions.has(path);
+  const methods = isAction ? ["POST"] : ["GET", "HEAD"];
+  if (!methods.includes(request.method ?? "")) return refuse(405, `only ${methods.join(" and ")}`);
+  const page = isAction ? actions.get(path) : pages.get(path);
   if (page === undefined)
     return refuse(404, `nothing is at ${path.slice(0, 100)}; there are ${[...pages.keys()].join(", ")}`);
   try {

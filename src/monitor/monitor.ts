@@ -6,6 +6,7 @@ import type { NodeTls } from "../rpc/security/node_tls.js";
 import type { AccessControl } from "../server/access/access_control.js";
 import { warnOfExposure } from "../server/node_security.js";
 import type { Logger } from "../system/logger.js";
+import { actionPages } from "./actions.js";
 import { Feed } from "./feed/feed.js";
 import { HttpGate } from "./gate.js";
 import { HttpServer } from "./http_server.js";
@@ -54,10 +55,12 @@ export class Monitor {
     const figures = new ProcessFigures(directory);
     const feed = new Feed(monitored, figures, members);
     const exporter = new Exporter(monitored, figures);
-    const pages = routesOf({ monitored, exporter, feed, gate: new HttpGate(access) });
+    const gate = new HttpGate(access);
+    const pages = routesOf({ monitored, exporter, feed, gate });
+    const actions = actionPages(() => monitored()?.node, gate);
     try {
       const onError = (error: unknown) => logger.error({ err: error }, "an HTTP request failed");
-      const server = await HttpServer.listen({ listen, hosts, security, pages, onError });
+      const server = await HttpServer.listen({ listen, hosts, security, pages, actions, onError });
       if (security === undefined) warnOfExposure(listen, logger);
       return new Monitor(server, security === undefined ? "http" : "https", feed, figures);
     } catch (error) {

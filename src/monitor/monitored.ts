@@ -24,6 +24,8 @@ export type MonitoredNode = Pick<
   | "isDiskFull"
   | "waitingWrites"
   | "recovery"
+  | "takeSnapshot"
+  | "transferLeadership"
 >;
 
 /** The part of a node's server that is shown. */

@@ -1,4 +1,5 @@
 import type { Present, ShownLog, ShownMember } from "../monitor/feed/shown.js";
+import { actionButton } from "./actions.js";
 import { byId, element, shape } from "./dom.js";
 import { bytes, count } from "./text.js";
 
@@ -13,10 +14,56 @@ interface Scale {
   readonly last: number;
 }
 
-export function drawMembers({ members }: Present): void {
+const lanes = new Map<string, Lane>();
+
+/** Draws the members as the node `self` sees them. */
+export function drawMembers({ members, leader }: Present, self: string): void {
   const scale = scaleOf(members);
-  byId("members").replaceChildren(...members.map((member) => lane(member, scale)));
+  const ids = members.map(({ id }) => id);
+  // A lane stays where it is while its member does: nobody's button goes away under the pointer.
+  if (ids.join() !== [...lanes.keys()].join()) {
+    lanes.clear();
+    for (const id of ids) lanes.set(id, new Lane(id));
+    byId("members").replaceChildren(...[...lanes.values()].map(({ element: item }) => item));
+  }
+  for (const member of members) lanes.get(member.id)?.show(member, scale, leader === self && member.id !== self);
   byId("scale").textContent = `Indexes ${count(scale.first)} to ${count(scale.last)}`;
+}
+
+/** One member: its name, and its log. */
+class Lane {
+  readonly element: HTMLElement;
+  readonly #about = element("div");
+  readonly #drawing = element("div", { class: "lane" });
+  readonly #button: HTMLElement;
+
+  constructor(id: string) {
+    this.#button = actionButton("Let it lead", `Hand leadership over to ${id}?`, "lead", id);
+    const name = element("div", { class: "lane-name" }, this.#about, this.#button);
+    this.element = element("li", {}, name, this.#drawing);
+  }
+
+  show(member: ShownMember, scale: Scale, mayLead: boolean): void {
+    const { id, address, kind, role, log, progress, verdict, reason } = member;
+    const isFit = verdict === "healthy";
+    this.#about.replaceChildren(
+      element("strong", {}, id),
+      element("span", { class: `role ${role ?? "absent"}` }, role ?? "no answer"),
+      ...(kind === "voter" ? [] : [" ", element("span", { class: "role" }, kind)]),
+      element("div", { class: "soft" }, address),
+      ...(isFit ? [] : [element("div", { class: "verdict" }, reason || verdict.replaceAll("_", " "))]),
+    );
+    this.#button.hidden = !mayLead || kind !== "voter";
+    if (log === undefined) {
+      this.#drawing.replaceChildren();
+      return;
+    }
+    const words = inWords(member, log);
+    this.#drawing.replaceChildren(
+      draw(log, progress, scale, `log of ${id}: ${words}`),
+      element("div", { class: "soft" }, words),
+    );
+  }
 }
 
 /** Shows some of what is trimmed, so that the trimming is seen when it happens. */
@@ -25,26 +72,6 @@ function scaleOf(members: readonly ShownMember[]): Scale {
   const last = Math.max(1, ...logs.map((log) => log.last));
   const first = Math.min(last, ...logs.map((log) => Math.min(log.first, log.snapshot || log.first)));
   return { first: Math.max(1, Math.floor(first - (last - first) * 0.08)), last };
-}
-
-function lane(member: ShownMember, scale: Scale): HTMLElement {
-  const { id, address, kind, role, log, progress, verdict, reason } = member;
-  const isFit = verdict === "healthy";
-  const name = element(
-    "div",
-    { class: "lane-name" },
-    element("strong", {}, id),
-    element("span", { class: `role ${role ?? "absent"}` }, role ?? "no answer"),
-    ...(kind === "voter" ? [] : [" ", element("span", { class: "role" }, kind)]),
-    element("div", { class: "soft" }, address),
-    ...(isFit ? [] : [element("div", { class: "verdict" }, reason || verdict.replaceAll("_", " "))]),
-  );
-  const drawing = element("div", { class: "lane" });
-  if (log !== undefined) {
-    drawing.append(draw(log, progress, scale, `log of ${id}: ${inWords(member, log)}`));
-    drawing.append(element("div", { class: "soft" }, inWords(member, log)));
-  }
-  return element("li", {}, name, drawing);
 }
 
 function inWords({ term, progress }: ShownMember, log: ShownLog): string {

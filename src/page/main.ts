@@ -1,5 +1,6 @@
 import type { ChartPoint, Hello, Present, ShownSnapshot, ShownTransfer } from "../monitor/feed/shown.js";
 import type { TimelineEntry } from "../node/measures/happenings.js";
+import { actionButton } from "./actions.js";
 import { Browser } from "./browser.js";
 import { Charts } from "./charts.js";
 import { byId, define, element } from "./dom.js";
@@ -46,6 +47,7 @@ on<ChartPoint>("point", (point) => charts.add(point));
 on<TimelineEntry>("happening", (entry) => timeline.add(entry));
 on<Present>("present", show);
 
+byId("snapshot-actions").append(actionButton("Take a snapshot", "Take a snapshot of this node now?", "snapshot"));
 setInterval(showConnection, 1_000);
 signIn(() => {
   void feed.open();
@@ -69,7 +71,7 @@ function show(present: Present): void {
   const warnings = byId("warnings");
   warnings.hidden = present.warnings.length === 0;
   warnings.querySelector("ul")?.replaceChildren(...present.warnings.map((text) => element("li", {}, text)));
-  drawMembers(present);
+  drawMembers(present, hello?.node ?? "");
   const rows = present.snapshots.map((snapshot) => snapshotRow(snapshot, present.unixMs));
   byId("snapshots")
     .querySelector("tbody")
@@ -91,11 +93,20 @@ function emptyRow(): HTMLElement {
   return element("tr", {}, element("td", { colspan: 4, class: "soft" }, "none yet"));
 }
 
-function transferItem({ peer, direction, index, totalBytes, doneBytes, bytesPerSecond }: ShownTransfer): HTMLElement {
+function transferItem({
+  id,
+  peer,
+  direction,
+  index,
+  totalBytes,
+  doneBytes,
+  bytesPerSecond,
+}: ShownTransfer): HTMLElement {
   const way = direction === "out" ? `to ${peer}` : `from ${peer}`;
   const left = bytesPerSecond > 0 ? `, ${duration(((totalBytes - doneBytes) / bytesPerSecond) * 1_000)} left` : "";
   const rate = bytesPerSecond > 0 ? `, ${bytes(bytesPerSecond)}/s` : "";
   const text = `snapshot ${count(index)} ${way}: ${bytes(doneBytes)} of ${bytes(totalBytes)}${rate}${left}`;
   const bar = element("progress", { max: Math.max(1, totalBytes), value: doneBytes, "aria-label": text });
-  return element("li", {}, text, bar);
+  const cancel = actionButton("Cancel", `End this transfer? ${text}`, "cancel", id);
+  return element("li", {}, text, bar, cancel);
 }

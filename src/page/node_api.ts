@@ -17,6 +17,14 @@ export async function ask(path: string): Promise<Response> {
   return answer;
 }
 
+/** Has the node do something, and returns its words for what it did. */
+export async function act(action: string, about = ""): Promise<string> {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = { "x-cairn-action": "1", ...(token !== null && { authorization: `Bearer ${token}` }) };
+  const answer = await fetch(`actions/${action}?about=${encodeURIComponent(about)}`, { method: "POST", headers });
+  return (await answer.text()).trim();
+}
+
 /** Takes a token from the form; `signedIn` is called when there is one. */
 export function signIn(signedIn: () => void): void {
   const field = byId("token") as HTMLInputElement;

@@ -76,6 +76,9 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
     await shows(page, "#snapshots", /requested/);
     await shows(page, "#timeline", /snapshot taken \(requested\)/);
     await shows(page, "#members", /no answer/);
+    await page.click("#snapshot-actions button");
+    await page.click("#confirm button[value=yes]");
+    await shows(page, "#outcome", /nothing was applied since the snapshot at|took a snapshot at/);
     const leaderPage = await open(leader.id);
     await cluster.startAgain(other.id);
     await shows(leaderPage, "#timeline", new RegExp(`transfer to ${other.id}: installed`));

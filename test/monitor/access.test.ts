@@ -94,3 +94,41 @@ test("the HTTP port of a node with a certificate speaks HTTPS with it, and with 
 test("the HTTP port is not opened to the network without TLS, unless that is said in so many words", async () => {
   await expect(monitorOf(() => undefined, { listen: "0.0.0.0:0" })).rejects.toThrow(/--insecure/);
 });
+
+describe("an action of the page", () => {
+  const post = (url: string, token?: string, headers: Record<string, string> = { "x-cairn-action": "1" }) =>
+    fetch(url, {
+      method: "POST",
+      headers: { ...headers, ...(token !== undefined && { authorization: bearer(token) }) },
+    });
+
+  test("is for admins, and is noted in the audit", async () => {
+    const guarded = await serveGuarded([operator, reader]);
+    const { url } = await monitorOf(() => guarded, { access: guarded.access });
+    expect((await post(`${url}/actions/snapshot`)).status).toBe(401);
+    expect((await post(`${url}/actions/snapshot`, reader.token)).status).toBe(403);
+    const done = await post(`${url}/actions/snapshot`, operator.token);
+    expect(done.status).toBe(200);
+    expect(await done.text()).toMatch(/^took a snapshot at \d+\n$/);
+    expect(guarded.node.snapshots.list()).toHaveLength(1);
+    const audited = guarded.lines.filter(({ audit }) => audit === "admin");
+    expect(audited).toMatchObject([{ caller: "ops", method: "/actions/snapshot", outcome: "OK" }]);
+  });
+
+  test("is not taken from a page of a stranger, nor by GET", async () => {
+    const { url, node } = await shownLeader();
+    expect((await post(`${url}/actions/snapshot`, undefined, {})).status).toBe(400);
+    expect((await fetch(`${url}/actions/snapshot`)).status).toBe(405);
+    expect(node.snapshots.list()).toEqual([]);
+  });
+
+  test("that cannot be done says why", async () => {
+    const { url } = await shownLeader();
+    const lead = await post(`${url}/actions/lead?about=n9`);
+    expect(lead.status).toBe(409);
+    expect(await lead.text()).toContain("n9");
+    const cancel = await post(`${url}/actions/cancel?about=nothing`);
+    expect(cancel.status).toBe(409);
+    expect(await cancel.text()).toContain('there is no transfer "nothing"');
+  });
+});

@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
-import { nameOf } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
 import { version } from "../../base/version.js";
 import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
+import { transfersOf } from "../../server/admin/admin_transfers.js";
 import { beginEvents, send } from "../http_server.js";
 import type { Monitored, MonitoredNode } from "../monitored.js";
 import type { ProcessFigures } from "../process_figures.js";
@@ -99,7 +99,7 @@ export class Feed {
       term: node.raft.term,
       members: this.#members.members(node),
       snapshots: await snapshotsOf(node),
-      transfers: transfersOf(node),
+      transfers: transfersShown(node),
       warnings: [...node.fitness.warnings, ...node.snapshotting.warnings, ...node.protocol.warnings],
       held: server.holdings,
     };
@@ -140,12 +140,14 @@ async function snapshotsOf({ snapshots, snapshotting }: MonitoredNode): Promise<
   );
 }
 
-function transfersOf({ transfers, receiver }: MonitoredNode): ShownTransfer[] {
-  const sent = transfers.map(({ to, index, totalBytes, doneBytes, bytesPerSecond }) => {
-    return { peer: nameOf(to), direction: "out", ...{ index, totalBytes, doneBytes, bytesPerSecond } } as const;
-  });
-  const { transfer } = receiver;
-  if (transfer === undefined) return sent;
-  const { from, index, totalBytes, doneBytes } = transfer;
-  return [...sent, { peer: nameOf(from), direction: "in", index, totalBytes, doneBytes, bytesPerSecond: 0 }];
+function transfersShown(node: MonitoredNode): ShownTransfer[] {
+  return transfersOf(node).map(({ id, peerId, sending, index, totalBytes, doneBytes, bytesPerSecond }) => ({
+    id: id ?? "",
+    peer: peerId ?? "",
+    direction: sending === true ? "out" : "in",
+    index: Number(index),
+    totalBytes: Number(totalBytes),
+    doneBytes: Number(doneBytes),
+    bytesPerSecond: Number(bytesPerSecond ?? 0),
+  }));
 }

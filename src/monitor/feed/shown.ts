@@ -47,6 +47,8 @@ export interface ShownSnapshot {
 }
 
 export interface ShownTransfer {
+  /** As ListTransfers names it. */
+  readonly id: string;
   readonly peer: string;
   readonly direction: "in" | "out";
   readonly index: number;

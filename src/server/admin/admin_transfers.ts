@@ -8,8 +8,11 @@ import type { ServedNode } from "../served_node.js";
 
 type TransferInit = MessageInitShape<typeof TransferSchema>;
 
+/** The part of a node that knows its transfers. */
+type TransferringNode = Pick<ServedNode, "transfers" | "receiver">;
+
 /** Returns the snapshots that a node sends or receives, as ListTransfers names them. */
-export function transfersOf(node: ServedNode): TransferInit[] {
+export function transfersOf(node: TransferringNode): TransferInit[] {
   const { transfer } = node.receiver;
   return [...node.transfers.map(outgoing), ...(transfer === undefined ? [] : [incoming(transfer)])];
 }
@@ -18,7 +21,7 @@ export function transfersOf(node: ServedNode): TransferInit[] {
  * Ends the transfer with this id.
  * @throws CairnError NOT_FOUND; FAILED_PRECONDITION when the snapshot is being installed here
  */
-export async function cancelTransfer(node: ServedNode, id: string): Promise<void> {
+export async function cancelTransfer(node: TransferringNode, id: string): Promise<void> {
   const { transfer } = node.receiver;
   const sent = node.transfers.find((each) => idOfOutgoing(each) === id);
   if (sent !== undefined) sent.cancel();
