@@ -95,6 +95,7 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
   test.each([360, 1_400, 3_840])("fits a window that is %d pixels wide, and axe finds nothing", async (width) => {
     const { id } = await cluster.leader();
     const page = await open(id, width);
+    expect(await page.evaluate('document.querySelector("#sign-in").checkVisibility()')).toBe(false);
     const overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth");
     expect(overflow).toBeLessThanOrEqual(0);
     await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8"));
