@@ -16,7 +16,7 @@ import { CairnError } from "../base/errors.js";
 import { isId, nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import { membershipToMessage } from "../encoding/membership.js";
-import type { AppendRejection, LogConflict, Sender } from "../raft/messages.js";
+import type { AppendRejection, LogConflict, MessageSender } from "../raft/messages.js";
 import type { CallContext } from "../rpc/call_context.js";
 import { toCount, toIndex, toTerm } from "../rpc/message_counters.js";
 import { orderedAnswers } from "../rpc/ordered.js";
@@ -55,7 +55,7 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
     },
 
     async *appendEntries(requests, context) {
-      let sender: Sender | undefined;
+      let sender: MessageSender | undefined;
       const handle = (request: AppendEntriesRequest) => {
         sender ??= senderOf(request.header, node, context);
         return append(node, sender, request);
@@ -81,7 +81,7 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
  * Returns the sender that a header names.
  * @throws CairnError as {@link checkPeer}
  */
-function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, { peer: address }: CallContext): Sender {
+function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, { peer: address }: CallContext): MessageSender {
   try {
     return { from: checkPeer(header, node), address };
   } catch (error) {
@@ -94,7 +94,11 @@ function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, { peer: ad
   }
 }
 
-async function append(node: PeerEndpoint, sender: Sender, request: AppendEntriesRequest): Promise<AppendResponse> {
+async function append(
+  node: PeerEndpoint,
+  sender: MessageSender,
+  request: AppendEntriesRequest,
+): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, sender, () => toAppend(sender, request)));
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
   if (answer.outcome === "accepted") {
@@ -118,7 +122,7 @@ function conflictOf(rejection: AppendRejection): LogConflict | undefined {
   return rejection.reason === "safety" ? rejection.contradicted : undefined;
 }
 
-function toVoteRequest(sender: Sender, request: RequestVoteRequest) {
+function toVoteRequest(sender: MessageSender, request: RequestVoteRequest) {
   const { from } = sender;
   if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
   return {
@@ -135,7 +139,7 @@ function toVoteRequest(sender: Sender, request: RequestVoteRequest) {
   } as const;
 }
 
-function toAppend(sender: Sender, request: AppendEntriesRequest) {
+function toAppend(sender: MessageSender, request: AppendEntriesRequest) {
   const { from } = sender;
   if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
   return {
@@ -155,7 +159,7 @@ function toAppend(sender: Sender, request: AppendEntriesRequest) {
 }
 
 /** Reads a peer's message, and tells the operator of one that no correct peer sends. */
-function judged<Message>(node: PeerEndpoint, sender: Sender, read: () => Message): Message {
+function judged<Message>(node: PeerEndpoint, sender: MessageSender, read: () => Message): Message {
   try {
     return read();
   } catch (error) {
@@ -180,7 +184,7 @@ async function* fromRequests(
   node: PeerEndpoint,
   context: CallContext,
 ): AsyncGenerator<InstallMessage, void, undefined> {
-  let sender: Sender = { from: "a member that has not said its name", address: context.peer };
+  let sender: MessageSender = { from: "a member that has not said its name", address: context.peer };
   for await (const { message } of requests) {
     if (message.case === "offer") {
       const offerer = senderOf(message.value.header, node, context);
@@ -197,7 +201,7 @@ async function* fromRequests(
   }
 }
 
-function toOffer(sender: Sender, offer: SnapshotOffer): InstallOffer {
+function toOffer(sender: MessageSender, offer: SnapshotOffer): InstallOffer {
   return {
     ...sender,
     leaderTerm: leaderTerm(offer.term),
