@@ -1,8 +1,8 @@
 import { exhaustion } from "../base/counters.js";
 import { nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
-import type { Sender } from "../raft/messages.js";
-import type { Refusals } from "../raft/state.js";
+import type { MessageSender } from "../raft/messages.js";
+import type { RefusalCount } from "../raft/state.js";
 import type { Clock } from "../system/clock.js";
 import type { Logger } from "../system/logger.js";
 import type { CoreView } from "./host.js";
@@ -53,12 +53,12 @@ export class ProtocolWatch {
   /**
    * Counts a message that no correct member sends and that was refused before it reached the core.
    */
-  violated(sender: Sender, detail: string): void {
+  violated(sender: MessageSender, detail: string): void {
     this.#violations.report(sender, detail, 1);
   }
 
   /** Counts a message of a stranger that was refused before it reached the core. */
-  strange(sender: Sender, detail: string): void {
+  strange(sender: MessageSender, detail: string): void {
     this.#strangers.report(sender, detail, 1);
   }
 
@@ -89,7 +89,7 @@ export class ProtocolWatch {
   }
 }
 
-function reportNew(reports: Repeated, { count, latest }: Refusals, seen: number): void {
+function reportNew(reports: Repeated, { count, latest }: RefusalCount, seen: number): void {
   if (latest !== undefined && count > seen) reports.report(latest, latest.detail, count - seen);
 }
 
@@ -98,14 +98,14 @@ class Repeated {
   #times = 0;
   #untold = 0;
   #toldMs = Number.NEGATIVE_INFINITY;
-  #latest: { readonly ms: number; readonly sender: Sender; readonly detail: string } | undefined;
+  #latest: { readonly ms: number; readonly sender: MessageSender; readonly detail: string } | undefined;
 
   constructor(
     private readonly clock: Clock,
     private readonly tell: (facts: object) => void,
   ) {}
 
-  report(sender: Sender, detail: string, times: number): void {
+  report(sender: MessageSender, detail: string, times: number): void {
     const ms = this.clock.now();
     this.#times += times;
     this.#untold += times;

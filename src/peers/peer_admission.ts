@@ -1,5 +1,5 @@
 import { CairnError } from "../base/errors.js";
-import type { Sender } from "../raft/messages.js";
+import type { MessageSender } from "../raft/messages.js";
 import type { CallContext } from "../rpc/call_context.js";
 import { type CallerCertificate, describeCaller, type NodeName } from "../rpc/security/caller_certificate.js";
 
@@ -35,7 +35,7 @@ export const openAdmission: PeerAdmission = { admit: () => ({ assertIs() {} }) }
 export class CertificateAdmission implements PeerAdmission {
   constructor(
     private readonly own: OwnName,
-    private readonly refused: (caller: Sender, reason: string) => void,
+    private readonly refused: (caller: MessageSender, reason: string) => void,
   ) {}
 
   admit({ certificate, peer }: Pick<CallContext, "certificate" | "peer">): AdmittedPeer {

@@ -3,9 +3,9 @@ import type { MembershipChange } from "../raft/membership/membership_change.js";
 import type {
   AppendEntries,
   AppendEntriesAnswer,
+  MessageSender,
   RequestVote,
   RequestVoteAnswer,
-  Sender,
   TimeoutNow,
   TimeoutNowAnswer,
   Unaddressed,
@@ -47,7 +47,7 @@ export interface PeerEndpoint {
   receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply>;
   timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer>;
   /** Notes that a peer sent a message that no correct peer sends. */
-  violated(sender: Sender, detail: string): void;
+  violated(sender: MessageSender, detail: string): void;
   /** Notes that a message was refused because it names another cluster, node or protocol. */
-  strange(sender: Sender, detail: string): void;
+  strange(sender: MessageSender, detail: string): void;
 }

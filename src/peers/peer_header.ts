@@ -39,7 +39,7 @@ export function checkPeer(
   return memberKey(sender);
 }
 
-/** Quotes a value from outside for an error, at most the first characters of one that is too long for a name. */
+/** Quotes a value from outside for an error: of one too long for a name, the first characters. */
 export function quoted(value: string | number): string {
   return JSON.stringify(typeof value === "string" ? value.slice(0, 2 * limits.idCharacters) : value);
 }

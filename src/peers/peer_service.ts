@@ -16,7 +16,7 @@ import { CairnError } from "../base/errors.js";
 import { isId, nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import { membershipToMessage } from "../encoding/membership.js";
-import type { AppendRejection, LogConflict, Sender } from "../raft/messages.js";
+import type { AppendRejection, LogConflict, MessageSender } from "../raft/messages.js";
 import type { CallContext } from "../rpc/call_context.js";
 import { toCount, toIndex, toTerm } from "../rpc/message_counters.js";
 import { orderedAnswers } from "../rpc/ordered.js";
@@ -63,7 +63,7 @@ export function raftService(
 
     async *appendEntries(requests, context) {
       const peer = admission.admit(context);
-      let sender: Sender | undefined;
+      let sender: MessageSender | undefined;
       const handle = (request: AppendEntriesRequest) => {
         sender ??= senderOf(request.header, node, context, peer);
         return append(node, sender, request);
@@ -94,7 +94,7 @@ function senderOf(
   node: PeerEndpoint,
   { peer: address }: CallContext,
   caller: AdmittedPeer,
-): Sender {
+): MessageSender {
   const from = checkedSender(header, node, address);
   caller.assertIs(nameOf(from), "header.sender_id");
   return { from, address };
@@ -113,7 +113,11 @@ function checkedSender(header: PeerHeader | undefined, node: PeerEndpoint, addre
   }
 }
 
-async function append(node: PeerEndpoint, sender: Sender, request: AppendEntriesRequest): Promise<AppendResponse> {
+async function append(
+  node: PeerEndpoint,
+  sender: MessageSender,
+  request: AppendEntriesRequest,
+): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, sender, () => toAppend(sender, request)));
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
   if (answer.outcome === "accepted") {
@@ -137,7 +141,7 @@ function conflictOf(rejection: AppendRejection): LogConflict | undefined {
   return rejection.reason === "safety" ? rejection.contradicted : undefined;
 }
 
-function toVoteRequest(sender: Sender, request: RequestVoteRequest) {
+function toVoteRequest(sender: MessageSender, request: RequestVoteRequest) {
   const { from } = sender;
   if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
   return {
@@ -154,7 +158,7 @@ function toVoteRequest(sender: Sender, request: RequestVoteRequest) {
   } as const;
 }
 
-function toAppend(sender: Sender, request: AppendEntriesRequest) {
+function toAppend(sender: MessageSender, request: AppendEntriesRequest) {
   const { from } = sender;
   if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
   return {
@@ -174,7 +178,7 @@ function toAppend(sender: Sender, request: AppendEntriesRequest) {
 }
 
 /** Reads a peer's message, and tells the operator of one that no correct peer sends. */
-function judged<Message>(node: PeerEndpoint, sender: Sender, read: () => Message): Message {
+function judged<Message>(node: PeerEndpoint, sender: MessageSender, read: () => Message): Message {
   try {
     return read();
   } catch (error) {
@@ -200,7 +204,7 @@ async function* fromRequests(
   context: CallContext,
   caller: AdmittedPeer,
 ): AsyncGenerator<InstallMessage, void, undefined> {
-  let sender: Sender = { from: "a member that has not said its name", address: context.peer };
+  let sender: MessageSender = { from: "a member that has not said its name", address: context.peer };
   for await (const { message } of requests) {
     if (message.case === "offer") {
       const offerer = senderOf(message.value.header, node, context, caller);
@@ -217,7 +221,7 @@ async function* fromRequests(
   }
 }
 
-function toOffer(sender: Sender, offer: SnapshotOffer): InstallOffer {
+function toOffer(sender: MessageSender, offer: SnapshotOffer): InstallOffer {
   return {
     ...sender,
     leaderTerm: leaderTerm(offer.term),

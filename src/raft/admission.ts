@@ -6,18 +6,16 @@ import type { RaftState } from "./state.js";
 // Refuses requests before any role acts on them: those of strangers (T9), and those that no correct
 // member sends (T5, T6). ARCHITECTURE.md argues why that is safe and shuts no member out.
 
-/** A reason to refuse a request. `stranger`: its sender is not a member, as far as this node knows. */
+/** A reason to refuse a request. `stranger`: its sender does not vote, as far as the node knows. */
 export interface Fault {
   readonly kind: "stranger" | "violation";
   readonly detail: string;
 }
 
 /** The facts by which a request is admitted. */
-export interface Claim extends Pick<Request, "type" | "from" | "term" | "membershipIndex"> {
+export interface RequestFacts extends Pick<Request, "type" | "from" | "term" | "membershipIndex"> {
   /** Highest index that the request speaks of. */
   readonly index: number;
-  /** Whether it asks for a pre-vote, which changes nothing. */
-  readonly preVote?: boolean;
 }
 
 /**
@@ -25,7 +23,7 @@ export interface Claim extends Pick<Request, "type" | "from" | "term" | "members
  * caller then ignores the request.
  */
 export function refuseInadmissible(state: RaftState, request: Request): boolean {
-  const fault = faultOf(state, claimOf(request)) ?? climb(state, request);
+  const fault = faultOf(state, factsOf(request)) ?? climb(state, request);
   if (fault === undefined) return false;
   if (fault.kind === "stranger") state.strange(request, fault.detail);
   else state.violated(request, fault.detail);
@@ -34,14 +32,15 @@ export function refuseInadmissible(state: RaftState, request: Request): boolean 
 }
 
 /** Returns the reason to refuse a request; undefined when it may be correct. Changes nothing. */
-export function faultOf(state: RaftState, claim: Claim): Fault | undefined {
-  const { from } = claim;
+export function faultOf(state: RaftState, request: RequestFacts): Fault | undefined {
+  const { from } = request;
   if (from === state.id) return violation(`the message claims to be from this node, ${nameOf(from)}, itself`);
-  return strangerFault(state, claim) ?? leaderFault(state, claim) ?? farFault(state, claim);
+  return strangerFault(state, request) ?? leaderFault(state, request) ?? farFault(state, request);
 }
 
-function claimOf(request: Request): Claim {
-  return { ...request, index: furthestIndex(request) };
+function factsOf(request: Request): RequestFacts {
+  const { type, from, term, membershipIndex } = request;
+  return { type, from, term, membershipIndex, index: furthestIndex(request) };
 }
 
 function furthestIndex(request: Request): number {
@@ -64,7 +63,7 @@ function furthestIndex(request: Request): number {
  * later membership, when no member that it knows has led for `strangerTimeouts`. It believes no
  * membership by that: only the log and snapshots tell it one.
  */
-function strangerFault(state: RaftState, { type, from, term, membershipIndex = 0 }: Claim): Fault | undefined {
+function strangerFault(state: RaftState, { type, from, term, membershipIndex = 0 }: RequestFacts): Fault | undefined {
   const { memberships, log, termLeader } = state;
   if (state.listensTo === "everyone") return undefined;
   // A leader that its own entry has removed leads until it has handed over (thesis section 4.2.2).
@@ -91,7 +90,7 @@ function strangerText({ memberships }: RaftState, from: string): string {
 }
 
 /** Returns the fault of a second leader in the term of another one. */
-function leaderFault(state: RaftState, { type, from, term }: Claim): Fault | undefined {
+function leaderFault(state: RaftState, { type, from, term }: RequestFacts): Fault | undefined {
   // A candidate asks for votes, not a leader.
   if (type === "request_vote" || term !== state.term) return undefined;
   const { termLeader } = state;
@@ -107,10 +106,10 @@ function leaderFault(state: RaftState, { type, from, term }: Claim): Fault | und
  * Returns the fault of a request whose index or term is further ahead of this node than any correct
  * member gets (T6). With manual elections the embedder chooses terms and indexes.
  */
-function farFault(state: RaftState, claim: Claim): Fault | undefined {
+function farFault(state: RaftState, request: RequestFacts): Fault | undefined {
   if (!state.timing.isAutomatic) return undefined;
-  const { from, term, membershipIndex = 0 } = claim;
-  const index = Math.max(claim.index, membershipIndex);
+  const { from, term, membershipIndex = 0 } = request;
+  const index = Math.max(request.index, membershipIndex);
   if (isFarIndex(state, index)) {
     const { last } = state.log;
     return violation(
@@ -118,10 +117,13 @@ function farFault(state: RaftState, claim: Claim): Fault | undefined {
     );
   }
   if (isNear(state, term) || !state.hearsLeader) return undefined;
-  return violation(`${farTermText(state, from, term)}: this node hears from a leader, and stays in its term`);
+  return violation(`${farTermText(state, from, term)}: ${staysText(state)}`);
 }
 
-/** Whether an index is implausibly far ahead; none is for a node without a log, which has to begin somewhere. */
+/**
+ * Whether an index is implausibly far ahead. None is for a node without a log, which has to begin
+ * somewhere.
+ */
 function isFarIndex({ log, memberships }: RaftState, index: number): boolean {
   if (log.last.index === 0 || memberships.latest.members.length === 0) return false;
   return index > log.last.index + limits.indexJump;
@@ -133,6 +135,10 @@ function isNear(state: RaftState, term: number): boolean {
 
 function farTermText(state: RaftState, from: string, term: number): string {
   return `${nameOf(from)} speaks of term ${term}, more than termJump (${limits.termJump}) above this node's term ${state.term}`;
+}
+
+function staysText({ role }: RaftState): string {
+  return `this node ${role === "leader" ? "leads" : "hears from a leader"}, and stays in its term`;
 }
 
 /**
@@ -197,7 +203,7 @@ export function refuseAnswer(state: RaftState, answer: PeerAnswer): boolean {
   }
   if (isNear(state, term)) return false;
   const far = farTermText(state, from, term);
-  if (state.hearsLeader) state.violated(answer, `${far}: this node hears from a leader, and stays in its term`);
+  if (state.hearsLeader) state.violated(answer, `${far}: ${staysText(state)}`);
   else {
     state.becomeFollower(state.term + limits.termStep, undefined);
     state.violated(answer, `${far}: this node moves to term ${state.term} only`);

@@ -30,7 +30,7 @@ export interface RequestBase {
 }
 
 /** The sender of a message, as reports name it: by member key, and by network address if known. */
-export type Sender = Pick<RequestBase, "from" | "address">;
+export type MessageSender = Pick<RequestBase, "from" | "address">;
 
 export interface ResponseBase {
   readonly to: string;

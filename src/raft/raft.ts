@@ -2,7 +2,7 @@ import { assert } from "../base/assert.js";
 import { nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import { ALLOWED, type Permission } from "../base/permission.js";
-import { type Claim, type Fault, faultOf, refuseAnswer, refuseInadmissible } from "./admission.js";
+import { type Fault, faultOf, type RequestFacts, refuseAnswer, refuseInadmissible } from "./admission.js";
 import {
   campaign,
   type ElectionResult,
@@ -26,7 +26,7 @@ import type { PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
 import type { ChangeProposal, Proposal } from "./raft_answers.js";
 import type { Ready } from "./ready.js";
 import { ReadyStage } from "./ready_stage.js";
-import { type DiskState, type LostData, RaftState, type Refusals, type Role } from "./state.js";
+import { type DiskState, type LostData, RaftState, type RefusalCount, type Role } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, Membership, SnapshotMeta } from "./types.js";
 
@@ -185,18 +185,18 @@ export class Raft {
   }
 
   /** Messages of peers that this node refused because no correct member sends them. */
-  get violations(): Refusals {
+  get violations(): RefusalCount {
     return this.#state.violations;
   }
 
   /** Messages that this node refused because their senders are not members (T9). */
-  get strangers(): Refusals {
+  get strangers(): RefusalCount {
     return this.#state.strangers;
   }
 
   /** Returns the reason to refuse a request before it is there in full. Changes nothing. */
-  faultOf(claim: Claim): Fault | undefined {
-    return faultOf(this.#state, claim);
+  faultOf(request: RequestFacts): Fault | undefined {
+    return faultOf(this.#state, request);
   }
 
   /**

@@ -3,7 +3,7 @@ import { limits } from "../base/limits.js";
 import { ReadQueue } from "./leader/read_index.js";
 import type { RaftLog } from "./log.js";
 import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership/membership.js";
-import type { InstallSnapshot, PeerRequest, Response, Sender } from "./messages.js";
+import type { InstallSnapshot, MessageSender, PeerRequest, Response } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import type { Timing } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
@@ -15,12 +15,12 @@ import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } f
 export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
 /** Counts messages that were refused for one kind of reason, and holds the last of them. */
-export interface Refusals {
+export interface RefusalCount {
   readonly count: number;
-  readonly latest: (Sender & { readonly detail: string }) | undefined;
+  readonly latest: (MessageSender & { readonly detail: string }) | undefined;
 }
 
-const NO_REFUSALS: Refusals = { count: 0, latest: undefined };
+const NO_REFUSALS: RefusalCount = { count: 0, latest: undefined };
 
 /**
  * Whether a node's disk keeps up with the writes that the core hands out. `stuck`: a write has been
@@ -225,7 +225,10 @@ export class RaftState {
     return this.role === "leader" || this.#silentTicks < this.timing.electionTicks;
   }
 
-  /** Whether this node has heard from no leader for so long that its membership may be outdated (T9). */
+  /**
+   * Whether this node has heard from no leader for so long that its membership may be outdated
+   * (T9).
+   */
   get isForsaken(): boolean {
     return this.role !== "leader" && this.#silentTicks >= limits.strangerTimeouts * this.timing.electionTicks;
   }
@@ -308,12 +311,12 @@ export class RaftState {
   }
 
   /** Counts a refused message that no correct member sends. */
-  violated(sender: Sender, detail: string): void {
+  violated(sender: MessageSender, detail: string): void {
     this.violations = oneMore(this.violations, sender, detail);
   }
 
   /** Counts a refused message of a sender that is not a member. */
-  strange(sender: Sender, detail: string): void {
+  strange(sender: MessageSender, detail: string): void {
     this.strangers = oneMore(this.strangers, sender, detail);
   }
 
@@ -355,7 +358,7 @@ export class RaftState {
   }
 }
 
-function oneMore({ count }: Refusals, { from, address }: Sender, detail: string): Refusals {
+function oneMore({ count }: RefusalCount, { from, address }: MessageSender, detail: string): RefusalCount {
   return { count: count + 1, latest: { from, ...(address !== undefined && { address }), detail } };
 }
 

@@ -78,7 +78,7 @@ test("a message for another cluster, directory or protocol is counted too, and n
   await failure("INVALID_ARGUMENT", raft.requestVote(vote), "header is missing");
   const joiner = { protocolVersion: 2, name: "n7", incarnation: new Uint8Array(16), address: "127.0.0.1:1" };
   const error: Error = await raft.join({ ...joiner, clusterId: long }).then(
-    () => expect.fail("an endless cluster id was taken"),
+    () => expect.fail("it joined"),
     (error: Error) => error,
   );
   expect(error.message.length).toBeLessThan(500);

@@ -39,8 +39,8 @@ export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer
   const from = Buffer.from(nameOf(request.from), "utf8");
   const conditional = request.isConditional === true ? 1 : 0;
   const awaitApplied = request.awaitsApplied === true ? 1 : 0;
-  const numbers = [term, prev.index, prev.term, leaderCommit, round, acknowledged, conditional, awaitApplied];
-  numbers.push(membershipIndex);
+  const positions = [term, prev.index, prev.term, leaderCommit, round, acknowledged, membershipIndex];
+  const numbers = [...positions, conditional, awaitApplied];
   let size = numbers.reduce((sum, number) => sum + fieldBytes(number), 0) + lengthDelimitedBytes(from.byteLength);
   if (header !== undefined) size += lengthDelimitedBytes(header.byteLength);
   const entryBytes = entries.map(encodedEntryBytes);

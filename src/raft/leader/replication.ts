@@ -459,8 +459,8 @@ export class Replication {
 }
 
 /**
- * Whether the answer is that of a member which has taken this leader for the leader of its term. One
- * that refuses to promises nothing: it confirms neither reads nor a lease, and gives no quorum.
+ * Whether the answer is that of a member which follows this leader. One that refuses to promises
+ * nothing: it confirms neither reads nor a lease, and gives no quorum.
  */
 function isFollowing(answer: PeerAppendAnswer): boolean {
   if (answer.term < answer.request.term) return false;

@@ -615,12 +615,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     ],
   },
   {
-    name: "a node whose membership is outdated listens to none of the present voters",
-    rule: "T9: nobody that may be needed is shut out",
-    isRare: true,
-    patches: [{ file: "src/raft/admission.ts", find: "if (state.isForsaken) return undefined;", replace: "" }],
-  },
-  {
     name: "counters have no bound",
     rule: "T6",
     patches: [
