@@ -1,10 +1,24 @@
 // The attacks: each gets an address and a time, and returns what it has done, in counts.
-import { constants, connect } from "node:http2";
+import { connect, constants } from "node:http2";
 import { gzipSync } from "node:zlib";
-import { toBinary, create } from "@bufbuild/protobuf";
-import { GetRequestSchema, PutRequestSchema, RangeRequestSchema, SessionRequestSchema, WatchRequestSchema } from "../../dist/gen/cairn/v1/kv_pb.js";
+import { create, toBinary } from "@bufbuild/protobuf";
+import {
+  GetRequestSchema,
+  PutRequestSchema,
+  RangeRequestSchema,
+  SessionRequestSchema,
+  WatchRequestSchema,
+} from "../../dist/gen/cairn/v1/kv_pb.js";
 import { GrantRequestSchema } from "../../dist/gen/cairn/v1/lease_pb.js";
-import { callHeaders, FRAME_BYTES, flags, frame, frameTypes, grpcMessage, headerFrames, literal, RawConnection } from "./raw_connection.mjs";
+import {
+  callHeaders,
+  frame,
+  frameTypes,
+  grpcMessage,
+  headerFrames,
+  literal,
+  RawConnection,
+} from "./raw_connection.mjs";
 
 const MiB = 1024 * 1024;
 const KV = "/cairn.v1.KeyValueService/";
@@ -18,7 +32,11 @@ export const attacks = {
   continuation: { run: continuation, about: "500 connections with a header block that never ends" },
   partial: { run: partial, about: "150 connections with all but the end of a message of 4 MiB" },
   crumbs: { run: crumbs, about: "messages of 4 MiB that come a byte a frame, on 8 connections" },
-  puts: { run: puts, about: "2,000 callers of puts of 1.5 MiB on 24 connections, to the leader of three nodes", nodes: 3 },
+  puts: {
+    run: puts,
+    about: "2,000 callers of puts of 1.5 MiB on 24 connections, to the leader of three nodes",
+    nodes: 3,
+  },
   bombs: { run: bombs, about: "2,000 callers of puts of 4 KB that inflate to 4 MiB" },
   downloads: { run: downloads, about: "200 downloads of a snapshot that nobody reads", needs: "data" },
   ranges: { run: ranges, about: "900 ranges that nobody reads", needs: "data" },
@@ -129,15 +147,6 @@ async function continuation(address, seconds) {
   return hold(opened, seconds);
 }
 
-/** Sends bytes as DATA within the window that the server has announced at first. */
-async function sendData(connection, stream, bytes, endStream = false) {
-  for (let at = 0; at < bytes.byteLength; at += FRAME_BYTES) {
-    const last = at + FRAME_BYTES >= bytes.byteLength;
-    await connection.send(frame(frameTypes.data, last && endStream ? 1 : 0, stream, bytes.subarray(at, at + FRAME_BYTES)));
-    if (connection.isClosed) return;
-  }
-}
-
 /** Opens HTTP/2 sessions that keep the rules of flow control. */
 function openSessions(count, address) {
   return times(count, () => {
@@ -228,7 +237,9 @@ async function callers(count, sessions, seconds, make) {
 
 function puts(address, seconds) {
   const value = Buffer.alloc(1.5 * MiB, 1);
-  const messages = times(16, (at) => grpcMessage(toBinary(PutRequestSchema, create(PutRequestSchema, { key: Buffer.from(`flood/${at}`), value }))));
+  const messages = times(16, (at) =>
+    grpcMessage(toBinary(PutRequestSchema, create(PutRequestSchema, { key: Buffer.from(`flood/${at}`), value }))),
+  );
   return callers(2_000, openSessions(24, address), seconds, (session, counts, onEnd, at) =>
     call(session, `${KV}Put`, messages[at % 16], counts, { onEnd }),
   );
@@ -247,7 +258,8 @@ function bombs(address, seconds) {
 function unread(connections, count, address, seconds, path, message, options = {}) {
   const counts = {};
   const sessions = openSessions(connections, address);
-  for (let at = 0; at < count; at++) call(sessions[at % connections], path, message, counts, { reads: false, ...options });
+  for (let at = 0; at < count; at++)
+    call(sessions[at % connections], path, message, counts, { reads: false, ...options });
   return finish(sessions, seconds, counts);
 }
 
@@ -271,7 +283,9 @@ async function watches(address, seconds) {
   const put = grpcMessage(toBinary(PutRequestSchema, create(PutRequestSchema, { key: Buffer.from("flood/w"), value })));
   const [counts] = await Promise.all([
     unread(8, 10_000, address, seconds, `${KV}Watch`, message),
-    callers(8, openSessions(1, address), seconds, (session, ignored, onEnd) => call(session, `${KV}Put`, put, ignored, { onEnd })),
+    callers(8, openSessions(1, address), seconds, (session, ignored, onEnd) =>
+      call(session, `${KV}Put`, put, ignored, { onEnd }),
+    ),
   ]);
   return counts;
 }
@@ -282,7 +296,10 @@ function openCalls(count, connections, address, seconds, messagesOf) {
   const sessions = openSessions(connections, address);
   for (let at = 0; at < count; at++) {
     const hello = { clientId: `flood-${process.pid}-${at}` };
-    const stream = call(sessions[at % connections], `${KV}Session`, session(hello), counts, { ends: false, reads: false });
+    const stream = call(sessions[at % connections], `${KV}Session`, session(hello), counts, {
+      ends: false,
+      reads: false,
+    });
     for (const message of messagesOf(at)) stream?.write(message);
   }
   return finish(sessions, seconds, counts);
@@ -293,14 +310,21 @@ function session(fields) {
 }
 
 function sessions(address, seconds) {
-  const calls = times(1_000, (at) => ({ sequence: BigInt(at + 1), call: { case: "get", value: { key: BIG_KEY, stale: true } } }));
+  const calls = times(1_000, (at) => ({
+    sequence: BigInt(at + 1),
+    call: { case: "get", value: { key: BIG_KEY, stale: true } },
+  }));
   const message = session({ calls });
   return openCalls(500, 8, address, seconds, () => [message]);
 }
 
 function writers(address, seconds) {
   const value = Buffer.alloc(1.5 * MiB, 1);
-  const messages = times(20, (at) => session({ calls: [{ sequence: BigInt(at + 1), call: { case: "put", value: { key: Buffer.from(`flood/${at}`), value } } }] }));
+  const messages = times(20, (at) =>
+    session({
+      calls: [{ sequence: BigInt(at + 1), call: { case: "put", value: { key: Buffer.from(`flood/${at}`), value } } }],
+    }),
+  );
   return openCalls(200, 24, address, seconds, () => messages);
 }
 

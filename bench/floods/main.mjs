@@ -49,7 +49,8 @@ const { values: options } = parseArgs({
 const seconds = Number(options.seconds);
 const names = options.only?.split(",") ?? Object.keys(attacks);
 const unknown = names.filter((name) => !Object.hasOwn(attacks, name));
-if (unknown.length > 0) throw new Error(`no such attack: ${unknown.join(", ")}. There are ${Object.keys(attacks).join(", ")}`);
+if (unknown.length > 0)
+  throw new Error(`no such attack: ${unknown.join(", ")}. There are ${Object.keys(attacks).join(", ")}`);
 
 if (options.list) for (const name of names) console.log(`${name.padEnd(14)}${attacks[name].about}`);
 else await attackAll();
@@ -66,7 +67,14 @@ async function attackAll() {
     Object.fromEntries(
       rows.map(({ name, memory, alive, client, factor }) => [
         name,
-        { ...memory, alive, p50: text(client.during.p50), p99: text(client.during.p99), "p99 x": text(factor), errors: client.during.errors },
+        {
+          ...memory,
+          alive,
+          p50: text(client.during.p50),
+          p99: text(client.during.p99),
+          "p99 x": text(factor),
+          errors: client.during.errors,
+        },
       ]),
     ),
   );
@@ -115,7 +123,12 @@ async function attack(name) {
     const alive = nodes.every((node) => !node.hasEnded);
     const elected = alive && (await statusOf(target).catch(() => before)).term !== before.term;
     return {
-      memory: { "before MB": mb(before.own), "peak MB": mb(peak.own), "all MB": mb(peak.all), "after MB": mb(after.own) },
+      memory: {
+        "before MB": mb(before.own),
+        "peak MB": mb(peak.own),
+        "all MB": mb(peak.all),
+        "after MB": mb(after.own),
+      },
       alive: alive ? (elected ? "new term" : "yes") : "NO",
       client: { before: before.client, during: during.client, after: after.client },
       factor: during.client.p99 / before.client.p99,
@@ -139,13 +152,29 @@ async function startNodes(count, directory) {
   const ports = await freePorts(count);
   const list = ports.map((port, at) => `n${at + 1}=127.0.0.1:${port}`).join(",");
   return Promise.all(
-    ports.map((port, at) => startNode(`n${at + 1}`, join(directory, `n${at + 1}`), `127.0.0.1:${port}`, ["--cluster", list])),
+    ports.map((port, at) =>
+      startNode(`n${at + 1}`, join(directory, `n${at + 1}`), `127.0.0.1:${port}`, ["--cluster", list]),
+    ),
   );
 }
 
 async function startNode(id, data, listen, more) {
   const flags = options.flags === "" ? [] : options.flags.split(" ");
-  const args = [COMMAND, "start", "--id", id, "--data", data, "--listen", listen, "--json", "--log-level", "error", ...more, ...flags];
+  const args = [
+    COMMAND,
+    "start",
+    "--id",
+    id,
+    "--data",
+    data,
+    "--listen",
+    listen,
+    "--json",
+    "--log-level",
+    "error",
+    ...more,
+    ...flags,
+  ];
   const stdio = ["ignore", "pipe", "inherit"];
   const child = owned(spawn(process.execPath, [`--max-old-space-size=${options.heap}`, ...args], { stdio }));
   const node = { pid: child.pid, address: undefined, hasEnded: false, kill: () => child.kill("SIGKILL") };

@@ -1,7 +1,16 @@
 // Speaks HTTP/2 over a bare socket, one frame at a time, also as no correct client does.
 import { connect } from "node:net";
 
-export const frameTypes = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, windowUpdate: 8, continuation: 9 };
+export const frameTypes = {
+  data: 0,
+  headers: 1,
+  reset: 3,
+  settings: 4,
+  ping: 6,
+  goaway: 7,
+  windowUpdate: 8,
+  continuation: 9,
+};
 export const flags = { endStream: 1, ack: 1, endHeaders: 4 };
 
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -74,7 +83,10 @@ export class RawConnection {
   #socket;
 
   constructor(address, { acknowledges = true, greets = true, reads = true } = {}) {
-    const [host, port] = [address.slice(0, address.lastIndexOf(":")), Number(address.slice(address.lastIndexOf(":") + 1))];
+    const [host, port] = [
+      address.slice(0, address.lastIndexOf(":")),
+      Number(address.slice(address.lastIndexOf(":") + 1)),
+    ];
     this.acknowledges = acknowledges;
     this.#socket = connect({ host, port, noDelay: true });
     this.#socket.on("error", () => {});

@@ -54,6 +54,8 @@ export const limits = Object.freeze({
   headerBytes: 16 * KiB,
   /** PING and SETTINGS frames of one connection within a second. */
   controlFramesPerSecond: 10_000,
+  /** Invalid frames of one connection, calls with too many headers among them; then it is closed. */
+  invalidFrames: 100,
   /** Memory of one HTTP/2 connection outside of JavaScript, in MiB; further streams are refused. */
   connectionMemoryMiB: 32,
   /** Calls and streams of clients under way at one node, and those of peers. */

@@ -47,7 +47,10 @@ export class IngressServer {
     this.#link = new NodeLink(node);
     this.#proxy = new CallProxy(node);
     widenWindows(this.#server);
-    guardServer(this.#server, new FloodGuard({ limits: floodLimits, isPatient: (path) => path.startsWith(OPERATOR_PATH) }));
+    guardServer(
+      this.#server,
+      new FloodGuard({ limits: floodLimits, isPatient: (path) => path.startsWith(OPERATOR_PATH) }),
+    );
     addService(this.#server, KeyValueService, unaryMethods(this.#link), {
       isPartial: true,
       onUnexpectedError: (error, method) => console.error(`ingress: ${method} failed:`, error),

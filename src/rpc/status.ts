@@ -210,7 +210,10 @@ function isMessageTooLarge(details: string): boolean {
 function messageTooLarge(details: string): CairnError {
   if (details.includes("decompresses")) {
     const most = `messageBytes (${limits.messageBytes}) or inflateFactor (${limits.inflateFactor})`;
-    return new CairnError("LIMIT_EXCEEDED", `a compressed message is above the limit ${most} when inflated (${details})`);
+    return new CairnError(
+      "LIMIT_EXCEEDED",
+      `a compressed message is above the limit ${most} when inflated (${details})`,
+    );
   }
   const limit = limits.messageBytes;
   return new CairnError(

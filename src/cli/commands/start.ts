@@ -178,7 +178,13 @@ export function startCommand(): Command {
       ),
     )
     .addOption(
-      number("max-connections", "connections of clients at a time, beside those of members", 1, ANY, limits.connections),
+      number(
+        "max-connections",
+        "connections of clients at a time, beside those of members",
+        1,
+        ANY,
+        limits.connections,
+      ),
     )
     .addOption(
       number("max-connections-per-address", "the same, from one address", 1, ANY, limits.connectionsPerAddress),

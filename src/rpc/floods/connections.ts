@@ -1,4 +1,4 @@
-import { CairnError } from "../../base/errors.js";
+import type { CairnError } from "../../base/errors.js";
 import type { Connection, ConnectionKind } from "./connection.js";
 import type { FloodLimits } from "./flood_limits.js";
 import { overLimit } from "./refusal.js";

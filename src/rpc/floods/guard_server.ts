@@ -32,6 +32,7 @@ export function guardServer(server: grpc.Server, guard: FloodGuard): boolean {
   const { limits } = guard;
   Object.assign(commonServerOptions, {
     maxHeaderListPairs: limits.headerPairs,
+    maxSessionInvalidFrames: limits.invalidFrames,
     maxSessionMemory: limits.connectionMemoryMiB,
     handshakeTimeout: HANDSHAKE_MS,
     settings: {
@@ -53,9 +54,12 @@ function guarded(http2: Http2Server, guard: FloodGuard): Http2Server {
   http2.prependListener("session", (session: ServerHttp2Session) => guard.opened(session));
   const serve = http2.listeners("stream");
   http2.removeAllListeners("stream");
-  http2.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders?: string[]) => {
-    if (!guard.admit(stream, headers, rawHeaders ?? [])) return;
-    for (const each of serve) each.call(http2, stream, headers, flags);
-  });
+  http2.on(
+    "stream",
+    (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders?: string[]) => {
+      if (!guard.admit(stream, headers, rawHeaders ?? [])) return;
+      for (const each of serve) each.call(http2, stream, headers, flags);
+    },
+  );
   return http2;
 }

@@ -120,7 +120,8 @@ export class RequestDecoder {
     const admission = this.#admission.begins(bytes, head[start] !== 0);
     if (admission === "refused") this.refuse();
     // The head may have come with the data before.
-    else if (admission === "held") this.#held = [Buffer.from(head.subarray(start, start + HEAD_BYTES)), data.subarray(end)];
+    else if (admission === "held")
+      this.#held = [Buffer.from(head.subarray(start, start + HEAD_BYTES)), data.subarray(end)];
     if (admission !== "taken") return end;
     // Untouched memory costs nothing, so a message that does not come takes none.
     const message = Buffer.allocUnsafe(HEAD_BYTES + bytes);

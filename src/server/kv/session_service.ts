@@ -3,18 +3,27 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SessionRequest, SessionResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import type { CallContext } from "../../rpc/call_context.js";
+import { answerWithRoom, type CallContext } from "../../rpc/call_context.js";
+import { Places } from "../places.js";
 import { IngressCalls, isSameSource } from "./ingress_calls.js";
 import { type Header, headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { UnaryCalls } from "./kv_service.js";
-import { callBytes, type PendingAnswer, SessionCalls, type SessionIdentity, sessionAnswerBytes } from "./session_calls.js";
+import {
+  callBytes,
+  type PendingAnswer,
+  SessionCalls,
+  type SessionIdentity,
+  sessionAnswerBytes,
+} from "./session_calls.js";
 
+type SessionContext = Pick<CallContext, "signal" | "cancel" | "answers">;
 type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 
 /** Serves the Session streams of a node. */
 export class Sessions {
   readonly #streams = new Set<SessionStream>();
+  readonly #places = new Places("sessionStreams", "sessions");
   /** Bytes of the calls under way of all streams. */
   readonly #load = { bytes: 0 };
 
@@ -24,12 +33,15 @@ export class Sessions {
   ) {}
 
   /** Answers one stream until its client ends it, or {@link stop} does. */
-  async *serve(
+  serve(requests: AsyncIterable<SessionRequest>, context: SessionContext): AsyncIterable<SessionResponseInit> {
+    return this.#places.serve(() => this.#serve(requests, context));
+  }
+
+  async *#serve(
     requests: AsyncIterable<SessionRequest>,
-    { signal }: CallContext,
+    context: SessionContext,
   ): AsyncGenerator<SessionResponseInit, void> {
-    if (this.#streams.size >= limits.sessionStreams) throw tooManySessions();
-    const stream = new SessionStream(this.node, this.unary, requests, signal, this.#load);
+    const stream = new SessionStream(this.node, this.unary, requests, context, this.#load);
     this.#streams.add(stream);
     try {
       yield* stream.responses();
@@ -51,6 +63,7 @@ export class Sessions {
 class SessionStream {
   readonly #requests: AsyncIterator<SessionRequest>;
   readonly #calls: SessionCalls;
+  private readonly signal: AbortSignal;
   /** The calls of an ingress process; those of anybody else are {@link #calls}. */
   readonly #ingress: IngressCalls;
   /** Answers that are ready and not sent, in the order in which they became ready. */
@@ -72,10 +85,12 @@ class SessionStream {
     private readonly node: KeyValueNode,
     unary: UnaryCalls,
     requests: AsyncIterable<SessionRequest>,
-    private readonly signal: AbortSignal,
+    private readonly context: SessionContext,
     private readonly load: { bytes: number },
   ) {
     this.#requests = requests[Symbol.asyncIterator]();
+    const { signal } = context;
+    this.signal = signal;
     // Every waiting read listens to this signal, and Node takes more than ten listeners for a leak.
     setMaxListeners(0, signal);
     const answered = (answer: PendingAnswer) => {
@@ -103,7 +118,12 @@ class SessionStream {
         if (this.signal.aborted || this.#isDone) break;
         // Answers that become ready in this turn of the event loop go into the same message.
         await new Promise<void>((resolve) => setImmediate(resolve));
-        const { header = headerOf(this.node), answers } = this.#takeAnswers();
+        const taken = await answerWithRoom(
+          this.context,
+          () => this.#takeAnswers(),
+          ({ bytes }) => bytes,
+        );
+        const { header = headerOf(this.node), answers } = taken;
         const rememberedWrites = this.#greet ? limits.sessionAnswers : 0;
         this.#greet = false;
         yield { header, answers, rememberedWrites };
@@ -212,12 +232,13 @@ class SessionStream {
       // Of one node, a later header has at least the applied index of an earlier one.
       header = pending.header;
       const answer = pending.take();
-      bytes += sessionAnswerBytes(answer);
-      if (answers.length > 0 && bytes > limits.sessionMessageBytes) break;
+      const size = sessionAnswerBytes(answer);
+      if (answers.length > 0 && bytes + size > limits.sessionMessageBytes) break;
+      bytes += size;
       answers.push(answer);
     }
     this.#ready = answers.length === this.#ready.length ? [] : this.#ready.slice(answers.length);
-    return { header, answers };
+    return { header, answers, bytes };
   }
 
   /** Notes that calls have left: their answers are sent, or nobody waits for them. */
@@ -248,11 +269,6 @@ class SessionStream {
       this.#wakeReader = resolve;
     });
   }
-}
-
-function tooManySessions(): CairnError {
-  const text = `this node serves ${limits.sessionStreams} sessions (limit sessionStreams): ask another member, or try later`;
-  return new CairnError("BUSY", text);
 }
 
 function checkSame({ clientId }: SessionRequest, identity: SessionIdentity): void {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { settled } from "../../support/nodes/loopback.js";
 import { until } from "../../support/conditions.js";
+import { settled } from "../../support/nodes/loopback.js";
 import { call, GET, guarded, openSession, RANGE } from "./support.js";
 
 const MiB = 1024 * 1024;

@@ -2,20 +2,23 @@ import { expect, test } from "vitest";
 import { until, untilAsync } from "../../support/conditions.js";
 import { call, GET, greeting, guarded, openSession, openSocket, ping, VOTE } from "./support.js";
 
-test.each(["connections", "connectionsPerAddress"])("a client above %s is told so, and its connection closed", async (name) => {
-  const { address } = await guarded({ [name]: 2 });
-  const [first, second, third] = [await openSession(address), await openSession(address), await openSession(address)];
-  expect(await call(first, GET).end).toMatchObject({ status: 0 });
-  expect(await call(second, GET).end).toMatchObject({ status: 0 });
-  const refused = await call(third, GET).end;
-  expect(refused).toMatchObject({ status: 8, code: "BUSY" });
-  expect(refused.text).toContain(`the limit ${name} is 2`);
-  await until(() => third.destroyed, "the connection is closed");
-  // The others go on, and one that leaves makes room.
-  second.destroy();
-  await untilAsync(async () => (await call(await openSession(address), GET).end).status === 0, "there is room again");
-  expect(await call(first, GET).end).toMatchObject({ status: 0 });
-});
+test.each(["connections", "connectionsPerAddress"])(
+  "a client above %s is told so, and its connection closed",
+  async (name) => {
+    const { address } = await guarded({ [name]: 2 });
+    const [first, second, third] = [await openSession(address), await openSession(address), await openSession(address)];
+    expect(await call(first, GET).end).toMatchObject({ status: 0 });
+    expect(await call(second, GET).end).toMatchObject({ status: 0 });
+    const refused = await call(third, GET).end;
+    expect(refused).toMatchObject({ status: 8, code: "BUSY" });
+    expect(refused.text).toContain(`the limit ${name} is 2`);
+    await until(() => third.destroyed, "the connection is closed");
+    // The others go on, and one that leaves makes room.
+    second.destroy();
+    await untilAsync(async () => (await call(await openSession(address), GET).end).status === 0, "there is room again");
+    expect(await call(first, GET).end).toMatchObject({ status: 0 });
+  },
+);
 
 test("a peer gets in although clients have all connections", async () => {
   const { address } = await guarded({ connections: 1 });

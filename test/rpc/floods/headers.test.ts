@@ -1,4 +1,4 @@
-import * as grpc from "@grpc/grpc-js";
+import type * as grpc from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { FloodGuard } from "../../../src/rpc/floods/flood_guard.js";
 import { guardServer } from "../../../src/rpc/floods/guard_server.js";
@@ -12,7 +12,9 @@ test.each([
   const { address } = await guarded({});
   const session = await openSession(address);
   expect(await call(session, GET, undefined, { headers }).end).toMatchObject({ status: undefined, reset: 11 });
-  expect(await call(session, GET, undefined, { headers: { "x-1": "v".repeat(8_000) } }).end).toMatchObject({ status: 0 });
+  expect(await call(session, GET, undefined, { headers: { "x-1": "v".repeat(8_000) } }).end).toMatchObject({
+    status: 0,
+  });
 });
 
 test("a client that does not acknowledge the limit cannot send as many headers as it likes", async () => {
@@ -35,6 +37,8 @@ test("a server with unfamiliar internals is left as it is", () => {
 });
 
 test("a limit that does not exist, or is no number, is refused", () => {
-  expect(() => new FloodGuard({ limits: { connection: 1 } as object })).toThrow(/limits must be an object with some of/);
+  expect(() => new FloodGuard({ limits: { connection: 1 } as object })).toThrow(
+    /limits must be an object with some of/,
+  );
   expect(() => new FloodGuard({ limits: { connections: 0 } })).toThrow(/limits.connections must be/);
 });

@@ -79,7 +79,10 @@ export function call(
   const note = (more: object) => {
     fields = { ...fields, ...more };
   };
-  stream.on("response", note).on("trailers", note).on("error", () => {});
+  stream
+    .on("response", note)
+    .on("trailers", note)
+    .on("error", () => {});
   const end = new Promise<CallEnd>((resolve) => {
     stream.on("close", () => {
       ended = true;
@@ -106,9 +109,11 @@ export function openSocket(address: string, bytes: Buffer): { socket: Socket; is
   const [host, port] = address.split(":");
   const socket = connectSocket({ host: host!, port: Number(port) });
   let closed = false;
-  socket.on("error", () => {}).on("close", () => {
-    closed = true;
-  });
+  socket
+    .on("error", () => {})
+    .on("close", () => {
+      closed = true;
+    });
   socket.resume();
   socket.write(bytes);
   onTestFinished(() => void socket.destroy());
