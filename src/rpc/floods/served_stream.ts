@@ -123,7 +123,7 @@ export class ServedStream implements MessageAdmission {
   }
 
   begins(bytes: number, isCompressed: boolean): Admission {
-    const most = isCompressed ? inflatedMost(bytes) : bytes;
+    const most = isCompressed ? this.#inflatedMost(bytes) : bytes;
     this.#messageSince = Date.now();
     if (isCompressed) (this.#call as { maxReceiveMessageSize?: number }).maxReceiveMessageSize = most;
     if (this.#shared.takeRequest(this, most)) {
@@ -278,6 +278,12 @@ export class ServedStream implements MessageAdmission {
     this.#shared.answers.release(this.connection, bytes);
   }
 
+  /** Returns how large a compressed message may become. */
+  #inflatedMost(bytes: number): number {
+    // Messages of a stream are inflated at the same time, under one bound.
+    if (this.#method?.requestStream === true) return limits.messageBytes;
+    return Math.min(limits.messageBytes, Math.max(limits.smallRequestBytes, bytes * limits.inflateFactor));
+  }
 
   #release(bytes: number): void {
     if (bytes === 0) return;
@@ -285,9 +291,4 @@ export class ServedStream implements MessageAdmission {
     this.#budget.release(this.#share, bytes);
     this.#shared.released();
   }
-}
-
-/** Returns how large a compressed message may become. */
-function inflatedMost(bytes: number): number {
-  return Math.min(limits.messageBytes, Math.max(limits.smallRequestBytes, bytes * limits.inflateFactor));
 }
