@@ -93,6 +93,7 @@ export type {
 } from "./raft/types.js";
 export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/machine/own_machine.js";
 export type { NodeTlsFiles } from "./server/node_security.js";
+export type { FloodLimits } from "./server/server.js";
 export type { PayloadCheck, PayloadChecker } from "./storage/snapshots/payload_check.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export { type File as OpenFile, type FileSystem, nodeFileSystem } from "./system/fs.js";

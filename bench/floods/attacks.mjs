@@ -12,8 +12,6 @@ import {
 import { GrantRequestSchema } from "../../dist/gen/cairn/v1/lease_pb.js";
 import {
   callHeaders,
-  FRAME_BYTES,
-  flags,
   frame,
   frameTypes,
   grpcMessage,
@@ -147,17 +145,6 @@ async function continuation(address, seconds) {
     }),
   );
   return hold(opened, seconds);
-}
-
-/** Sends bytes as DATA within the window that the server has announced at first. */
-async function sendData(connection, stream, bytes, endStream = false) {
-  for (let at = 0; at < bytes.byteLength; at += FRAME_BYTES) {
-    const last = at + FRAME_BYTES >= bytes.byteLength;
-    await connection.send(
-      frame(frameTypes.data, last && endStream ? 1 : 0, stream, bytes.subarray(at, at + FRAME_BYTES)),
-    );
-    if (connection.isClosed) return;
-  }
 }
 
 /** Opens HTTP/2 sessions that keep the rules of flow control. */

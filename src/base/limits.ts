@@ -54,6 +54,8 @@ export const limits = Object.freeze({
   headerBytes: 16 * KiB,
   /** PING and SETTINGS frames of one connection within a second. */
   controlFramesPerSecond: 10_000,
+  /** Invalid frames of one connection, calls with too many headers among them; then it is closed. */
+  invalidFrames: 100,
   /** Memory of one HTTP/2 connection outside of JavaScript, in MiB; further streams are refused. */
   connectionMemoryMiB: 32,
   /** Calls and streams of clients under way at one node, and those of peers. */
@@ -83,8 +85,8 @@ export const limits = Object.freeze({
    * Bytes of answers that the network has not taken, of all connections, and of one. Above them,
    * reads wait; streams of those that do not read are ended.
    */
-  answerBytes: 64 * MiB,
-  connectionAnswerBytes: 16 * MiB,
+  answerBytes: 32 * MiB,
+  connectionAnswerBytes: 8 * MiB,
   /**
    * A stream that takes nothing for this long while something waits for it is ended: in
    * milliseconds, and while the node has `answerBytes`.
@@ -580,6 +582,22 @@ export const limits = Object.freeze({
 assert(limits.keyBytes + limits.valueBytes + 4 * KiB <= limits.entryBytes, "a largest put fits an entry");
 assert(limits.entryBytes + 64 * KiB <= limits.appendBytes, "a largest entry fits an AppendEntries message");
 assert(limits.appendBatchBytes <= limits.appendBytes, "what a leader gathers fits an AppendEntries message");
+assert(
+  2 * limits.messageBytes <= limits.connectionAnswerBytes && limits.connectionAnswerBytes <= limits.answerBytes,
+  "a connection's answers fit what may wait, and a largest one leaves room for another",
+);
+assert(
+  limits.messageBytes <= limits.smallRequestReserveBytes &&
+    limits.smallRequestReserveBytes <= limits.requestBytes / 4 &&
+    limits.uncommittedBytes <= limits.requestBytes,
+  "what a leader takes fits what it may receive, beside the reserve",
+);
+assert(
+  limits.peerBytesInFlight + limits.appendBytes < limits.peerRequestBytes,
+  "a leader's messages fit at a follower",
+);
+assert(limits.watches + limits.streamsPerConnection <= limits.streams, "watches leave room for calls");
+assert(limits.clientWriteBytesInFlight <= limits.sessionStreamBytes, "a client's writes fit its stream, in bytes too");
 assert(limits.appendBatchBytes <= limits.peerBytesInFlight, "a message fits what may be in flight");
 assert(
   limits.peerBytesInFlight + limits.appendBytes < limits.peerQueueBytes,

@@ -51,6 +51,25 @@ export interface AnswerPlace {
   promise(bytes: number): void;
 }
 
+/**
+ * Makes an answer once there is room for it, and takes that room at once: many calls may make their
+ * answers in one turn of the event loop. `make` must be synchronous.
+ * @throws CairnError the reason of `cancel`, when the caller is gone
+ */
+export async function answerWithRoom<Answer>(
+  { answers, cancel }: Pick<CallContext, "answers" | "cancel">,
+  make: () => Answer,
+  bytesOf: (answer: Answer) => number,
+): Promise<Answer> {
+  for (let room = answers?.answerRoom(); room !== undefined; room = answers?.answerRoom()) {
+    await room;
+    if (cancel.aborted) throw cancel.reason;
+  }
+  const answer = make();
+  answers?.promise(bytesOf(answer));
+  return answer;
+}
+
 /** Common part of every kind of grpc-js server call. */
 export interface ServerCall {
   /** The call as interceptors see it; not in grpc-js's interface. */

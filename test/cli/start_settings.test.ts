@@ -264,6 +264,22 @@ describe("automatic snapshots", () => {
     expect(refused([...BASE, ...args])).toMatch(text);
   });
 
+  test("the settings of cairn start say what floods may take", () => {
+    const { connections, connectionsPerAddress, streams, requestBytes, answerBytes } = limits;
+    const defaults = { connections, connectionsPerAddress, streams, requestBytes, answerBytes };
+    expect(settings(BASE).limits).toEqual(defaults);
+    const given = ["--max-connections", "5", "--max-connections-per-address", "4", "--max-streams", "3"];
+    const bytes = ["--max-waiting-bytes", "10000000", "--max-unread-bytes", "20000000"];
+    expect(settings([...BASE, ...given, ...bytes]).limits).toEqual({
+      connections: 5,
+      connectionsPerAddress: 4,
+      streams: 3,
+      requestBytes: 10_000_000,
+      answerBytes: 20_000_000,
+    });
+    expect(refused([...BASE, "--max-waiting-bytes", "1000"])).toMatch(/expected a whole number from 8388608/);
+  });
+
   test("the settings of cairn start say how much of the log is kept", () => {
     const { trailingLogBytes, pinnedLogBytes } = limits;
     expect(settings(BASE)).toMatchObject({ trailingLogBytes, pinnedLogBytes });

@@ -3,7 +3,7 @@ import { ElectionMode, NodeRole, SnapshotReason } from "../../gen/cairn/v1/admin
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { version } from "../../src/base/version.js";
-import { failure, isLasting, isSettled, ManualClock, until } from "../support/conditions.js";
+import { failure, isLasting, isSettled, ManualClock, until, untilAsync } from "../support/conditions.js";
 import { ActingLeader, putCommand, putEntries } from "../support/nodes/acting_leader.js";
 import { memoryHome } from "../support/nodes/nodes.js";
 import { collect, serve } from "../support/nodes/served_node.js";
@@ -163,6 +163,20 @@ describe("DownloadSnapshot", () => {
     expect(rest.reduce((sum, { data }) => sum + data.byteLength, 0)).toBe(snapshot!.fileBytes);
     await node.snapshots.retain();
     expect(node.snapshots.list()).toHaveLength(limits.snapshotsKept);
+  });
+
+  test("serves a few readers at a time, and names the limit to the next", async () => {
+    const { admin, node } = await serve({ lead: true });
+    for (let at = 0; at < 60; at++) await node.propose(putCommand(`k${at}`, new Uint8Array(60_000).fill(at)));
+    await node.takeSnapshot({});
+    const readers = Array.from({ length: limits.downloads }, () => admin.downloadSnapshot({})[Symbol.asyncIterator]());
+    for (const reader of readers) await reader.next();
+    await failure("BUSY", collect(admin.downloadSnapshot({})), "limit downloads");
+    await readers[0]!.return?.();
+    await untilAsync(async () => {
+      const [first] = await collect(admin.downloadSnapshot({})).catch(() => []);
+      return first !== undefined;
+    }, "the place of a reader that has left is free");
   });
 
   test("releases the file when its reader leaves", async () => {

@@ -6,9 +6,16 @@ import type { FloodLimits } from "./flood_limits.js";
 /** Readers among which one is sought when room becomes free; all of them look again soon. */
 const SEARCHED = 32;
 
-/** A reader that waits for room. */
-interface WaitingRead {
+/** A call whose answers need room. */
+export interface AnsweredCall {
   readonly connection: Connection;
+  /** Bytes of its answers that the network has not taken. */
+  readonly unsent: number;
+}
+
+/** A read that waits for room. */
+interface WaitingRead {
+  readonly call: AnsweredCall;
   readonly resolve: () => void;
 }
 
@@ -28,13 +35,16 @@ export class AnswerRoom {
   }
 
   /**
-   * Returns whether an answer for this connection may be made now. One that reads all that it gets
-   * has a part of the room that the others do not have.
+   * Returns whether a further answer may be made now. A connection that reads all that it gets has
+   * a part of the room that the others do not have. While half is taken, no stream makes an answer
+   * before the last one is taken.
    */
-  hasRoom({ unsent, kind }: Connection): boolean {
+  hasRoom(call: AnsweredCall): boolean {
+    const { unsent, kind } = call.connection;
     if (kind === "peer") return true;
     const { answerBytes, connectionAnswerBytes } = this.limits;
     if (unsent === 0) return this.#unsent < answerBytes * 1.5;
+    if (call.unsent > 0 && this.#unsent > answerBytes / 2) return false;
     return this.#unsent < answerBytes && unsent < connectionAnswerBytes;
   }
 
@@ -50,16 +60,16 @@ export class AnswerRoom {
   }
 
   /** Waits until there may be room: the caller looks again. */
-  wait(connection: Connection): Promise<void> {
-    return new Promise((resolve) => this.#waiting.push({ connection, resolve }));
+  wait(call: AnsweredCall): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push({ call, resolve }));
   }
 
   /** Wakes a reader for which there is room, of those that have waited longest. */
   wake(): void {
     const most = Math.min(this.#waiting.length, SEARCHED);
     for (let at = 0; at < most; at++) {
-      const { connection, resolve } = this.#waiting[at]!;
-      if (!this.hasRoom(connection)) continue;
+      const { call, resolve } = this.#waiting[at]!;
+      if (!this.hasRoom(call)) continue;
       this.#waiting.splice(at, 1);
       resolve();
       return;

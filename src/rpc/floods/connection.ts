@@ -36,6 +36,11 @@ export class Connection {
     this.idleSince = openedAt;
   }
 
+  /** Whether there has been no call for this long. */
+  isIdle(now: number, idleMs: number): boolean {
+    return this.streams === 0 && now - this.idleSince > idleMs;
+  }
+
   /** Lets the other end have more bytes of each stream on their way, as snapshots need. */
   widen(): void {
     if (this.#isWide) return;

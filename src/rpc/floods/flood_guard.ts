@@ -173,12 +173,12 @@ export class FloodGuard implements Shared {
     connection.controlFrames = Math.max(0, connection.controlFrames - (controlFramesPerSecond * LOOK_MS) / 1_000);
     const isLate = connection.kind === "late" && ageMs > lateConnectionMs;
     if (isLate || (!connection.hasAcknowledged && ageMs > greetingMs)) connection.destroy();
-    else if (connection.streams === 0 && now - connection.idleSince > connectionIdleMs) connection.close();
+    else if (connection.kind !== "peer" && connection.isIdle(now, connectionIdleMs)) connection.close();
   }
 
   #lookAtStream(stream: ServedStream, now: number, slowMs: number): void {
-    const { messageMs, messageRateBytes } = this.limits;
-    if (stream.stalledMs(now) > slowMs) stream.cutOff();
+    const { messageMs, messageRateBytes, slowReaderMs } = this.limits;
+    if (stream.stalledMs(now) > (stream.isPeer ? slowReaderMs : slowMs)) stream.cutOff();
     else if (stream.isLate(now, messageMs, messageRateBytes)) stream.refuse(this.#tooSlow());
     else if (stream.isUnanswered(now, this.limits)) stream.refuse(this.#tooLong());
     else stream.closeIfLingering(now, LINGER_MS);
@@ -249,7 +249,7 @@ export class FloodGuard implements Shared {
   #tooSlow(): CairnError {
     const { messageMs, messageRateBytes } = this.limits;
     const most = `messageMs (${messageMs} ms) and messageRateBytes (${messageRateBytes} bytes a second)`;
-    return new CairnError("TIMEOUT", `the request did not come in time: the limits are ${most}. Nothing happened`);
+    return new CairnError("TIMEOUT", `the request did not come in time: the limits are ${most}`);
   }
 
   #tooLong(): CairnError {

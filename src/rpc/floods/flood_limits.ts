@@ -14,6 +14,7 @@ const names = [
   "headerPairs",
   "headerBytes",
   "controlFramesPerSecond",
+  "invalidFrames",
   "connectionMemoryMiB",
   "streams",
   "peerStreams",

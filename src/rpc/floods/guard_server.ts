@@ -32,6 +32,7 @@ export function guardServer(server: grpc.Server, guard: FloodGuard): boolean {
   const { limits } = guard;
   Object.assign(commonServerOptions, {
     maxHeaderListPairs: limits.headerPairs,
+    maxSessionInvalidFrames: limits.invalidFrames,
     maxSessionMemory: limits.connectionMemoryMiB,
     handshakeTimeout: HANDSHAKE_MS,
     settings: {

@@ -71,8 +71,8 @@ export class ServedStream implements MessageAdmission {
   /** Bytes of answers that the network has not taken, and since when it has taken none. */
   #unsent = 0;
   #unsentSince = 0;
-  /** Room that was taken for an answer which is not sent yet. */
-  #promised = 0;
+  /** Room that was taken for answers which are not sent yet, in their order. */
+  #promises: number[] | undefined;
   /** When a look found that all is sent, and that the caller's half is still open. */
   #lingersSince: number | undefined;
 
@@ -123,7 +123,7 @@ export class ServedStream implements MessageAdmission {
   }
 
   begins(bytes: number, isCompressed: boolean): Admission {
-    const most = isCompressed ? inflatedMost(bytes) : bytes;
+    const most = isCompressed ? this.#inflatedMost(bytes) : bytes;
     this.#messageSince = Date.now();
     if (isCompressed) (this.#call as { maxReceiveMessageSize?: number }).maxReceiveMessageSize = most;
     if (this.#shared.takeRequest(this, most)) {
@@ -180,14 +180,15 @@ export class ServedStream implements MessageAdmission {
    * Lets a read wait until what it answers may wait to be sent. Undefined: there is room now.
    */
   answerRoom(): Promise<void> | undefined {
-    if (this.#isClosed || this.#shared.answers.hasRoom(this.connection)) return undefined;
-    return this.#shared.answers.wait(this.connection);
+    if (this.#isClosed || this.#shared.answers.hasRoom(this)) return undefined;
+    return this.#shared.answers.wait(this);
   }
 
-  /** Takes room for an answer that will be sent. */
+  /** Takes room for the next answer, which will be sent. Every answer has a promise, or none has. */
   promise(bytes: number): void {
-    if (this.#isClosed || this.#promised > 0) return;
-    this.#promised = bytes;
+    if (this.#isClosed) return;
+    if (this.#promises === undefined) this.#promises = [bytes];
+    else this.#promises.push(bytes);
     this.#shared.answers.add(this.connection, bytes);
   }
 
@@ -196,8 +197,8 @@ export class ServedStream implements MessageAdmission {
     this.#isClosed = true;
     this.#decoder.refuse();
     this.#release(this.#taken);
-    this.#keepPromise();
-    this.#shared.answers.release(this.connection, this.#unsent);
+    const promised = this.#promises?.reduce((sum, bytes) => sum + bytes, 0) ?? 0;
+    this.#shared.answers.release(this.connection, this.#unsent + promised);
     this.#unsent = 0;
   }
 
@@ -264,10 +265,10 @@ export class ServedStream implements MessageAdmission {
   #add(bytes: number): void {
     this.#hasAnswered = true;
     if (this.#isClosed) return;
-    this.#keepPromise();
+    const promised = this.#promises?.shift() ?? 0;
     if (this.#unsent === 0) this.#unsentSince = Date.now();
     this.#unsent += bytes;
-    this.#shared.answers.add(this.connection, bytes);
+    this.#shared.answers.add(this.connection, bytes - promised);
   }
 
   #written(bytes: number): void {
@@ -277,10 +278,11 @@ export class ServedStream implements MessageAdmission {
     this.#shared.answers.release(this.connection, bytes);
   }
 
-  #keepPromise(): void {
-    if (this.#promised === 0) return;
-    this.#shared.answers.release(this.connection, this.#promised);
-    this.#promised = 0;
+  /** Returns how large a compressed message may become. */
+  #inflatedMost(bytes: number): number {
+    // Messages of a stream are inflated at the same time, under one bound.
+    if (this.#method?.requestStream === true) return limits.messageBytes;
+    return Math.min(limits.messageBytes, Math.max(limits.smallRequestBytes, bytes * limits.inflateFactor));
   }
 
   #release(bytes: number): void {
@@ -289,9 +291,4 @@ export class ServedStream implements MessageAdmission {
     this.#budget.release(this.#share, bytes);
     this.#shared.released();
   }
-}
-
-/** Returns how large a compressed message may become. */
-function inflatedMost(bytes: number): number {
-  return Math.min(limits.messageBytes, Math.max(limits.smallRequestBytes, bytes * limits.inflateFactor));
 }

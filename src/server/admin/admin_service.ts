@@ -11,6 +11,7 @@ import type { ServiceImplementation } from "../../rpc/server.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import { snapshotInfoToMessage } from "../convert.js";
 import type { Introducer } from "../introducer.js";
+import { Places } from "../places.js";
 import type { ServedNode } from "../served_node.js";
 import { logInfoOf, statusToMessage } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
@@ -27,7 +28,7 @@ export function adminService(
     const { members } = await node.changeMembership(change, signal);
     return { membership: membershipToMessage(members) };
   };
-  let downloads = 0;
+  const downloads = new Places("downloads", "downloads of snapshots");
   return {
     async getStatus() {
       return statusToMessage(node, introducer?.warnings, security);
@@ -51,20 +52,7 @@ export function adminService(
       return { snapshots: node.snapshots.list().map(snapshotInfoToMessage) };
     },
 
-    async *downloadSnapshot({ index }) {
-      const info = findSnapshot(node, toIndex(index, "index"));
-      if (downloads >= limits.downloads) throw tooManyDownloads();
-      downloads++;
-      // A slow reader must not lose the file to retention between the lookup and the first read.
-      const unpin = node.snapshots.pin(info);
-      try {
-        yield { info: snapshotInfoToMessage(info) };
-        for await (const data of node.snapshots.readGoodFile(info, limits.snapshotChunkBytes)) yield { data };
-      } finally {
-        downloads--;
-        unpin();
-      }
-    },
+    downloadSnapshot: ({ index }) => downloads.serve(() => download(node, index)),
 
     async compact({ index }) {
       return { firstIndex: BigInt(await node.compact(toIndex(index, "index"))) };
@@ -108,9 +96,16 @@ export function adminService(
   };
 }
 
-function tooManyDownloads(): CairnError {
-  const text = `clients download ${limits.downloads} snapshots from this node (limit downloads): ask another member, or try later`;
-  return new CairnError("BUSY", text, { retryAfterMs: limits.slowReaderMsUnderPressure });
+async function* download(node: ServedNode, index: bigint) {
+  const info = findSnapshot(node, toIndex(index, "index"));
+  // A slow reader must not lose the file to retention between the lookup and the first read.
+  const unpin = node.snapshots.pin(info);
+  try {
+    yield { info: snapshotInfoToMessage(info) };
+    for await (const data of node.snapshots.readGoodFile(info, limits.snapshotChunkBytes)) yield { data };
+  } finally {
+    unpin();
+  }
 }
 
 function toSnapshotRequest({ trigger, keepLogBytes }: TakeSnapshotRequest): SnapshotRequest {

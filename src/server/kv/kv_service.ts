@@ -11,7 +11,7 @@ import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import type { KeyEntry } from "../../machine/kv/record_store.js";
 import { FollowerReads } from "../../node/requests/follower_reads.js";
-import type { CallContext } from "../../rpc/call_context.js";
+import { answerWithRoom, type CallContext } from "../../rpc/call_context.js";
 import type { CallSettings } from "../../rpc/channel.js";
 import type { Client } from "../../rpc/client.js";
 import { toCount } from "../../rpc/message_counters.js";
@@ -143,11 +143,11 @@ export function singleCalls(node: KeyValueNode, forwarding: Forwarding<typeof Ke
       const checked = checkedRange(request);
       context.keepChecking(() => requirePrefix(context, "reader", request.prefix));
       const isReadable = readableHere(request, context);
-      if (isReadable !== undefined && (await isReadable)) yield* rangeNow(node, checked);
+      if (isReadable !== undefined && (await isReadable)) yield* rangeWithRoom(node, checked, context);
       else {
         yield* forwarding.stream(
           context,
-          () => range(node, request, checked, context.signal),
+          () => range(node, request, checked, context),
           (leader, settings) => leader.range(request, settings),
         );
       }
@@ -175,24 +175,40 @@ async function write<Request extends Pick<CommandInit, "requestId">, Answer exte
   return { header: headerOf(node), ...answerOf(request, result) };
 }
 
-/**
- * Answers a get from the present state, once there is room for its answer. The value is taken into
- * account at once: many reads may go on in one turn of the event loop.
- */
-async function readWithRoom(node: KeyValueNode, { key }: GetRequest, { answers, cancel }: CallContext) {
-  for (let room = answers?.answerRoom(); room !== undefined; room = answers?.answerRoom()) {
-    await room;
-    if (cancel.aborted) throw cancel.reason;
-  }
-  const answer = getAnswer(node, key);
-  answers?.promise(answer.kv?.value?.byteLength ?? 0);
-  return { header: headerOf(node), ...answer };
+/** Answers a get from the present state, once there is room for its answer. */
+function readWithRoom(node: KeyValueNode, { key }: GetRequest, context: CallContext) {
+  const read = () => ({ header: headerOf(node), ...getAnswer(node, key) });
+  return answerWithRoom(context, read, ({ kv }) => valueBytes(kv));
 }
 
-async function* range(node: KeyValueNode, request: RangeRequest, checked: CheckedRange, signal: AbortSignal) {
-  await readable(node, request, signal);
-  yield* rangeNow(node, checked);
+async function* range(node: KeyValueNode, request: RangeRequest, checked: CheckedRange, context: CallContext) {
+  await readable(node, request, context.signal);
+  yield* rangeWithRoom(node, checked, context);
 }
+
+/** Yields keys of the present state, each part once there is room for it. */
+async function* rangeWithRoom(node: KeyValueNode, checked: CheckedRange, context: CallContext) {
+  const parts = rangeNow(node, checked);
+  try {
+    for (;;) {
+      const { done, value } = await answerWithRoom(context, () => parts.next(), partBytes);
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    parts.return();
+  }
+}
+
+function partBytes({ value }: IteratorResult<RangePart, void>): number {
+  return (value?.kvs ?? []).reduce((sum, kv) => sum + valueBytes(kv), 0);
+}
+
+function valueBytes(kv: KeyValueInit | undefined): number {
+  return kv?.value?.byteLength ?? 0;
+}
+
+type RangePart = MessageInitShape<typeof RangeResponseSchema>;
 
 interface CheckedRange {
   readonly prefix: Uint8Array;
@@ -208,7 +224,7 @@ function checkedRange({ prefix, after, limit }: RangeRequest): CheckedRange {
 }
 
 /** Yields keys of the present state. */
-function* rangeNow(node: KeyValueNode, { prefix, after, most }: CheckedRange) {
+function* rangeNow(node: KeyValueNode, { prefix, after, most }: CheckedRange): Generator<RangePart, void, undefined> {
   const header = headerOf(node);
   // One key more than requested shows whether more keys follow.
   const entries = node.machine.range({ prefix, after, limit: most + 1 });
@@ -220,11 +236,7 @@ function* rangeNow(node: KeyValueNode, { prefix, after, most }: CheckedRange) {
 }
 
 /** Yields at least one part; each but the last is about as large as a chunk. */
-function* inParts(
-  entries: Iterable<KeyEntry>,
-  most: number,
-  header: Header,
-): Generator<MessageInitShape<typeof RangeResponseSchema>> {
+function* inParts(entries: Iterable<KeyEntry>, most: number, header: Header): Generator<RangePart, void, undefined> {
   let first: { header?: Header } = { header };
   let kvs: KeyValueInit[] = [];
   let bytes = 0;

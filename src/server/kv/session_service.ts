@@ -3,8 +3,9 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SessionRequest, SessionResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import type { CallContext } from "../../rpc/call_context.js";
+import { answerWithRoom, type CallContext } from "../../rpc/call_context.js";
 import type { CallerAccess } from "../../rpc/security/caller_access.js";
+import { Places } from "../places.js";
 import { IngressCalls, isSameSource } from "./ingress_calls.js";
 import { type Header, headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
@@ -22,6 +23,7 @@ type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 /** Serves the Session streams of a node. */
 export class Sessions {
   readonly #streams = new Set<SessionStream>();
+  readonly #places = new Places("sessionStreams", "sessions");
   /** Bytes of the calls under way of all streams. */
   readonly #load = { bytes: 0 };
 
@@ -36,11 +38,14 @@ export class Sessions {
   }
 
   /** Answers one stream until its client ends it, or {@link stop} does. */
-  async *serve(
+  serve(requests: AsyncIterable<SessionRequest>, context: CallContext): AsyncIterable<SessionResponseInit> {
+    return this.#places.serve(() => this.#serve(requests, context));
+  }
+
+  async *#serve(
     requests: AsyncIterable<SessionRequest>,
     context: CallContext,
   ): AsyncGenerator<SessionResponseInit, void> {
-    if (this.#streams.size >= limits.sessionStreams) throw tooManySessions();
     const stream = new SessionStream(this.node, this.unary, requests, context, this.#load);
     this.#streams.add(stream);
     try {
@@ -119,7 +124,12 @@ class SessionStream {
         if (this.#signal.aborted || this.#isDone) break;
         // Answers that become ready in this turn of the event loop go into the same message.
         await new Promise<void>((resolve) => setImmediate(resolve));
-        const { header = headerOf(this.node), answers } = this.#takeAnswers();
+        const taken = await answerWithRoom(
+          this.context,
+          () => this.#takeAnswers(),
+          ({ bytes }) => bytes,
+        );
+        const { header = headerOf(this.node), answers } = taken;
         const rememberedWrites = this.#greet ? limits.sessionAnswers : 0;
         this.#greet = false;
         yield { header, answers, rememberedWrites };
@@ -229,12 +239,13 @@ class SessionStream {
       // Of one node, a later header has at least the applied index of an earlier one.
       header = pending.header;
       const answer = pending.take();
-      bytes += sessionAnswerBytes(answer);
-      if (answers.length > 0 && bytes > limits.sessionMessageBytes) break;
+      const size = sessionAnswerBytes(answer);
+      if (answers.length > 0 && bytes + size > limits.sessionMessageBytes) break;
+      bytes += size;
       answers.push(answer);
     }
     this.#ready = answers.length === this.#ready.length ? [] : this.#ready.slice(answers.length);
-    return { header, answers };
+    return { header, answers, bytes };
   }
 
   /** Notes that calls have left: their answers are sent, or nobody waits for them. */
@@ -265,11 +276,6 @@ class SessionStream {
       this.#wakeReader = resolve;
     });
   }
-}
-
-function tooManySessions(): CairnError {
-  const text = `this node serves ${limits.sessionStreams} sessions (limit sessionStreams): ask another member, or try later`;
-  return new CairnError("BUSY", text);
 }
 
 /**

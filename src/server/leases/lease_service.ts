@@ -25,6 +25,7 @@ import { MEMBER_ITSELF, metadataKeys } from "../access/metadata_keys.js";
 import { Forwarding, nameToVouchFor } from "../forwarding.js";
 import { type CommandInit, execute, failureOf, headerOf } from "../kv/key_value_calls.js";
 import type { KeyValueNode } from "../kv/key_value_node.js";
+import { Places } from "../places.js";
 import { ForwardedKeepAlives } from "./forwarded_keep_alives.js";
 import { KeepAlives, type KeptLeases } from "./keep_alives.js";
 import { LeaseKeeper } from "./lease_keeper.js";
@@ -40,7 +41,7 @@ export class Leases {
   readonly #forwarding: Forwarding<typeof LeaseService>;
   readonly #forwarded: ForwardedKeepAlives;
   readonly #stopping = new AbortController();
-  #keepAliveStreams = 0;
+  readonly #keepAlivePlaces = new Places("keepAliveStreams", "streams of keep-alives");
 
   constructor(
     private readonly node: KeyValueNode,
@@ -87,7 +88,10 @@ export class Leases {
           (leader, settings) => leader.grant(request, settings),
         ),
 
-      keepAlive: (requests, context) => this.#keepAll(requests, context),
+      keepAlive: (requests, context) =>
+        this.#keepAlivePlaces.serve(() =>
+          orderedAnswers(requests, (request) => this.#keep(request, context), limits.keepAlivesInFlight),
+        ),
 
       revoke: (request, context) =>
         this.#forwarding.once(
@@ -140,16 +144,6 @@ export class Leases {
     const problem = failureOf(result);
     if (problem !== undefined) throw problem;
     return result;
-  }
-
-  async *#keepAll(requests: AsyncIterable<KeepAliveRequest>, context: CallContext) {
-    if (this.#keepAliveStreams >= limits.keepAliveStreams) throw tooManyKeepAlives();
-    this.#keepAliveStreams++;
-    try {
-      yield* orderedAnswers(requests, (request) => this.#keep(request, context), limits.keepAlivesInFlight);
-    } finally {
-      this.#keepAliveStreams--;
-    }
   }
 
   #keep(
@@ -257,11 +251,6 @@ function checkedLease(leaseId: bigint): number {
 function checkLeases(leaseIds: readonly bigint[]): void {
   const problem = problemOfKeptLeases(leaseIds);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
-}
-
-function tooManyKeepAlives(): CairnError {
-  const text = `this node serves ${limits.keepAliveStreams} streams of keep-alives (limit keepAliveStreams): try later`;
-  return new CairnError("BUSY", text);
 }
 
 function leaseNotFound(id: number): CairnError {
