@@ -82,7 +82,9 @@ export class Contacts {
 /** Returns whether a node refuses this one by its credentials, or is not the one that was meant. */
 function isRefusal({ code, text }: CairnError): boolean {
   return (
-    code === "PERMISSION_DENIED" || code === "UNAUTHENTICATED" || (code === "UNREACHABLE" && /certificate/i.test(text))
+    code === "PERMISSION_DENIED" ||
+    code === "UNAUTHENTICATED" ||
+    (code === "UNREACHABLE" && /certificate|TLS|SSL/i.test(text))
   );
 }
 

@@ -1,4 +1,4 @@
-import type { X509Certificate } from "node:crypto";
+import { constants, type X509Certificate } from "node:crypto";
 import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
 import { CairnError } from "../../base/errors.js";
 import { certificatesIn, isSignedBy } from "./authorities.js";
@@ -33,7 +33,8 @@ export interface CertificateInfo {
   readonly file: string;
   /** In one line: "CN=n1, O=Example". */
   readonly subject: string;
-  /** End of its validity, in ms since 1970. */
+  /** Begin and end of its validity, in ms since 1970. */
+  readonly startsMs: number;
   readonly expiresMs: number;
 }
 
@@ -50,8 +51,14 @@ export interface TlsMaterial {
   readonly certificates: readonly CertificateInfo[];
 }
 
-/** No node and no client speaks an older version. Node prefers TLS 1.3. */
-const VERSIONS = { minVersion: "TLSv1.2" } as const satisfies SecureContextOptions;
+/**
+ * No node and no client speaks an older version; Node prefers TLS 1.3. No session is resumed: each
+ * connection is judged by the authorities of its time, with all certificates of its caller.
+ */
+const PROTOCOL = {
+  minVersion: "TLSv1.2",
+  secureOptions: constants.SSL_OP_NO_TICKET,
+} as const satisfies SecureContextOptions;
 
 /**
  * Reads the contents of a node's files.
@@ -72,7 +79,7 @@ export function materialOf(
   const peers = certificatesIn(peerCertificate, text(peerCertificate));
   const authorities = [clientCa, peerCa].flatMap((file) => (file === undefined ? [] : [text(file)]));
   const server = {
-    ...VERSIONS,
+    ...PROTOCOL,
     cert: text(certificate),
     key: text(key),
     ...(authorities.length > 0 && { ca: authorities }),
@@ -96,7 +103,7 @@ export function materialOf(
     const said = `${peerCertificate} is not signed by an authority in ${peerCa}, so no member would accept it`;
     throw new CairnError("INVALID_ARGUMENT", `${said}. ${advice}`);
   }
-  const context = { ...VERSIONS, cert: text(peerCertificate), key: text(peerKey), ca: text(peerCa) };
+  const context = { ...PROTOCOL, cert: text(peerCertificate), key: text(peerKey), ca: text(peerCa) };
   return { ...common, peer: contextOf(context, peerCertificate, peerKey), node };
 }
 
@@ -118,6 +125,8 @@ function nodeOf({ subjectAltName }: X509Certificate, file: string): NodeName {
   throw new CairnError("INVALID_ARGUMENT", `${text}: it needs one subject alternative name URI:${example}`);
 }
 
-function infoOf(use: CertificateUse, file: string, { subject, validTo }: X509Certificate): CertificateInfo {
-  return { use, file, subject: subject?.replaceAll("\n", ", ") ?? "", expiresMs: Date.parse(validTo) };
+function infoOf(use: CertificateUse, file: string, certificate: X509Certificate): CertificateInfo {
+  const { subject, validFrom, validTo } = certificate;
+  const line = subject?.replaceAll("\n", ", ") ?? "";
+  return { use, file, subject: line, startsMs: Date.parse(validFrom), expiresMs: Date.parse(validTo) };
 }
