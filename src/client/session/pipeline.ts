@@ -33,8 +33,8 @@ const RETRY_MS = 50;
  */
 const FINAL: ReadonlySet<CairnErrorCode> = new Set(["INVALID_ARGUMENT", "LIMIT_EXCEEDED", "UNIMPLEMENTED"]);
 
-/** Refusals of a stream that another attempt would meet again. */
-const FINAL_FOR_STREAM: ReadonlySet<CairnErrorCode> = new Set([...FINAL, "UNAUTHENTICATED", "PERMISSION_DENIED"]);
+/** Refusals of the caller: another node would refuse the session, too. */
+const NOT_ALLOWED: ReadonlySet<CairnErrorCode> = new Set(["UNAUTHENTICATED", "PERMISSION_DENIED"]);
 
 export interface PipelineOptions {
   readonly identity: ClientIdentity;
@@ -367,7 +367,7 @@ export class Pipeline {
   #lost(link: SessionLink, error: CairnError): void {
     if (error.code === "NOT_LEADER") this.options.search.notLeader(link.address, hintOf(error));
     else this.options.search.unreachable(link.address);
-    if (FINAL_FOR_STREAM.has(error.code)) {
+    if (FINAL.has(error.code) || NOT_ALLOWED.has(error.code)) {
       for (const call of [...this.#active.values()]) call.reject(error);
     }
     this.#reconnect(error);
