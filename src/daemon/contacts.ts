@@ -81,11 +81,8 @@ export class Contacts {
 
 /** Returns whether a node refuses this one by its credentials, or is not the one that was meant. */
 function isRefusal({ code, text }: CairnError): boolean {
-  return (
-    code === "PERMISSION_DENIED" ||
-    code === "UNAUTHENTICATED" ||
-    (code === "UNREACHABLE" && /certificate|TLS|SSL/i.test(text))
-  );
+  if (code === "PERMISSION_DENIED" || code === "UNAUTHENTICATED") return true;
+  return code === "UNREACHABLE" && /certificate|TLS|SSL/i.test(text);
 }
 
 /**

@@ -16,7 +16,7 @@ import { type MethodRule, methodRules } from "./method_rules.js";
 import type { Policy } from "./policy.js";
 import { memberRights, type Rights } from "./rights.js";
 import { bearerToken } from "./tokens.js";
-import { watchFile } from "./watched_file.js";
+import { stampOf, watchFile } from "./watched_file.js";
 
 // Decides who may call a node, and for what.
 
@@ -68,8 +68,7 @@ export class AccessControl implements RulesInForce {
    * @throws CairnError INVALID_ARGUMENT, naming the place in the file
    */
   static open({ file, peerProof, logger = silentLogger, clock = systemClock }: AccessOptions): AccessControl {
-    const control = new AccessControl(readAccessFile(file, peerProof), logger, clock);
-    control.#stopWatching = watchFile(file, () => {
+    const reload = () => {
       try {
         control.replace(readAccessFile(file, peerProof));
         logger.info({ audit: "rules", file }, "the access file has changed, and is in force");
@@ -80,7 +79,11 @@ export class AccessControl implements RulesInForce {
           "the access file has changed and is not valid: the old rules stay",
         );
       }
-    });
+    };
+    // The file's stamp is taken before its text, so that no change is missed.
+    const stamp = stampOf(file);
+    const control = new AccessControl(readAccessFile(file, peerProof), logger, clock);
+    control.#stopWatching = watchFile(file, stamp, reload);
     return control;
   }
 

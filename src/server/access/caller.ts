@@ -127,6 +127,9 @@ export class IngressCaller implements CallerAccess {
   }
 
   shown(credentials: ShownCredentials, call: AccessedCall): CallerAccess {
-    return this.rules.shownCaller(credentials, call);
+    const caller = this.rules.shownCaller(credentials, call);
+    // These calls have no rule of a method before them, and a member's keys are bounded by such rules.
+    if (caller.kind === "client") return caller;
+    throw caller.refusal(call, "a reason to come by an ingress process: members use the node's own port");
   }
 }

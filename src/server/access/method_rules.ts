@@ -72,10 +72,10 @@ const machineRules: RulesOf<typeof MachineService> = {
 };
 
 const adminRules: RulesOf<typeof AdminService> = {
-  // Clients find the cluster with it.
+  // Clients find the cluster with it, and people see how it is.
   getStatus: KNOWN,
-  // Members compare their states with these four, and fetch a lost snapshot.
-  getLogInfo: byMembers(ADMIN),
+  getLogInfo: KNOWN,
+  // Members compare their states with these, and fetch a lost snapshot.
   takeSnapshot: byMembers(ADMIN),
   listSnapshots: byMembers(ADMIN),
   downloadSnapshot: byMembers(ADMIN),

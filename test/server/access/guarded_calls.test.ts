@@ -7,7 +7,7 @@ import { failure } from "../../support/conditions.js";
 import { bytes, text } from "../../support/nodes/acting_leader.js";
 import { collect } from "../../support/nodes/served_node.js";
 import { getCall, putCall } from "../session_support.js";
-import { as, serveGuarded, testCaller } from "./guarded.js";
+import { as, serveGuarded, type TestCaller, testCaller } from "./guarded.js";
 
 const reader = testCaller("reader", { role: "reader", prefixes: ["app/"] });
 const writer = testCaller("writer", { role: "writer", prefixes: ["app/", "locks/"] });
@@ -263,6 +263,28 @@ test("a call without a rule is refused, even to a member", async () => {
     const context = { ...call, metadata } as unknown as Parameters<typeof access.admit>[0];
     await failure("PERMISSION_DENIED", () => access.admit(context, false), "a rule for this method");
   }
+});
+
+test("an ingress process shows clients, and no members", async () => {
+  const { access } = await serveGuarded(callers);
+  const path = "/cairn.v1.KeyValueService/Session";
+  const metadata = { get: (key: string) => (key === "cairn-ingress" ? "calls" : undefined) };
+  const stream = { path, peer: "unix", metadata, keepChecking: (check: () => void) => check(), onEnd: () => {} };
+  const call = { path: "/cairn.v1.KeyValueService/Put", peer: "10.0.0.1:1" };
+  const context = { ...stream, isIngress: true } as unknown as Parameters<typeof access.admit>[0];
+  access.admit(context, true);
+  const shown = (caller: TestCaller) => {
+    return context.access!.shown({ authorization: as(caller).metadata.authorization, certificate: undefined }, call);
+  };
+  expect(shown(writer).name).toBe("writer");
+  await failure("PERMISSION_DENIED", () => shown(peer), "members use the node's own port");
+  await failure("UNAUTHENTICATED", () => shown(testCaller("nobody")));
+  // The same metadata from anybody else says nothing.
+  const other = { ...stream, isIngress: false } as unknown as Parameters<typeof access.admit>[0];
+  await failure("UNAUTHENTICATED", () => access.admit(other, true));
+  // An ingress process calls nothing but Session itself.
+  const put = { ...stream, isIngress: true, path: call.path } as unknown as Parameters<typeof access.admit>[0];
+  await failure("PERMISSION_DENIED", () => access.admit(put, false), "anything but Session");
 });
 
 test("a client without credentials learns so at once", async () => {
