@@ -40,6 +40,12 @@ export function addConnectionOptions(command: Command): Command {
   return command.addOption(insecure.helpGroup(GROUP));
 }
 
+/** Returns one of the options that is given on the command line, if any. */
+export function givenConnectionFlag(command: Command): string | undefined {
+  const given = command.options.filter((option) => option.helpGroupHeading === GROUP);
+  return given.find((option) => command.getOptionValueSource(option.attributeName()) === "cli")?.flags;
+}
+
 /**
  * Returns the settings of a client's connections.
  * @throws CairnError INVALID_ARGUMENT when the token's file cannot be read
