@@ -27,7 +27,7 @@ const FLAGS = [
 /** Title of these options in the help. */
 const GROUP = "Options for secure connections (see docs/certificates.md):";
 
-/** How often the token's file is read again, in milliseconds. */
+/** Longest age of the token that was read from a file, in milliseconds. */
 const TOKEN_AGE_MS = 1_000;
 
 /** Gives a command the options of {@link ConnectionFlags}. */
