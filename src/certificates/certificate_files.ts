@@ -53,7 +53,7 @@ export async function writeCertificates(
   const written: string[] = [];
   try {
     for (const { unfinished, text } of files) {
-      // What an interrupted run has left.
+      // An interrupted run may have left one.
       if (await fs.exists(unfinished)) await fs.unlink(unfinished);
       written.push(unfinished);
       await writeText(fs, unfinished, text);

@@ -17,7 +17,8 @@ import { verifyCommand } from "../../src/cli/commands/verify.js";
 import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../../src/cli/options/connection.js";
 import { failure } from "../support/conditions.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
-import { runCommand, startNode } from "../support/processes/processes.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 /** Certificates for all of the file, and a node that has one. */
 let certs: string;
@@ -99,6 +100,29 @@ describe("cairn certs", () => {
   });
 });
 
+describe("cairn cluster --certs", () => {
+  test("runs nodes with those certificates, and shows how to call them", async () => {
+    const data = await temporaryDirectory();
+    const flags = ["--data", data, "--base-port", `${await freePortRange(0)}`, "--nodes", "1", "--certs", certs];
+    const cluster = startCommand(["cluster", ...flags], { cwd: certs });
+    await cluster.waitFor(/Ctrl-C stops all/);
+    expect(cluster.stdout).toContain(
+      "export CAIRN_TLS_CA=peer-authority/authority.crt CAIRN_TLS_CERT=clients/admin.crt CAIRN_TLS_KEY=clients/admin.key",
+    );
+    const [, endpoints] = /export CAIRN_ENDPOINTS=(\S+)/.exec(cluster.stdout)!;
+    expect((await run("leader", "--endpoints", endpoints!, ...clientFlags())).stdout).toContain("n1 leads");
+    expect(await cluster.kill("SIGINT")).toMatchObject({ code: 0 });
+  });
+
+  test("says which certificates are missing, and how to make them", async () => {
+    const { code, stderr } = await run("cluster", "--nodes", "2", "--certs", certs);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /lacks \S+nodes\/n2\.crt, \S+n2\.key: make the certificates with cairn certs dev --out \S+ --nodes n1,n2/,
+    );
+  });
+});
+
 describe("a command that connects to a node with TLS", () => {
   test("uses its flags, or the environment", async () => {
     const put = await run("kv", "put", "k", "v", ...clientFlags());
@@ -136,7 +160,11 @@ describe("a command that connects to a node with TLS", () => {
       message: expect.stringContaining("CN=Peers of dev, is not one that this client trusts"),
       advice: expect.stringContaining(advice),
     });
-    const missing = await run("kv", "get", "k", "--tls-ca", "/no/such");
+    const [missing, gateway] = await Promise.all([
+      run("kv", "get", "k", "--tls-ca", "/no/such"),
+      run("gateway", "--tls-ca", authority!),
+    ]);
+    expect(gateway).toMatchObject({ code: 2, stderr: expect.stringContaining("needs --nodes") });
     expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining("/no/such cannot be read: ENOENT") });
   });
 });

@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -46,6 +48,21 @@ test("a program that has not closed its client exits as soon as no call is in fl
   `);
   const exit = await program.ended();
   expect([program.stdout, program.stderr, exit]).toEqual(["a\nidle\n2\n", "", { code: 0, signal: null }]);
+});
+
+test("a TLS handshake that does not end keeps no program alive", async () => {
+  const server = createServer((socket) => void socket.on("error", () => {}).resume());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  const program = start(`
+    import { CairnClient } from cairn;
+    const { port } = ${JSON.stringify(server.address())};
+    const client = new CairnClient({ endpoints: ["127.0.0.1:" + port], timeoutMs: 700, tls: {} });
+    client.get("a").catch(({ code }) => console.log(code));
+  `);
+  const exit = await program.ended();
+  expect([program.stdout, program.stderr, exit]).toEqual(["TIMEOUT\n", "", { code: 0, signal: null }]);
 });
 
 test("a call to a cluster that does not answer keeps its program alive until the call's time is up", async () => {

@@ -1,7 +1,12 @@
 import { once } from "node:events";
 import { Command, Option } from "commander";
 import { TIMER_MS_MAX } from "../../base/arguments.js";
-import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../options/connection.js";
+import {
+  addConnectionOptions,
+  type ConnectionFlags,
+  connectionFrom,
+  givenConnectionFlag,
+} from "../options/connection.js";
 import { logLevelOption, namedAddresses, wholeNumber } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
 import type { LogLevel } from "../output/log.js";
@@ -36,7 +41,9 @@ export function gatewayCommand(): Command {
   return addConnectionOptions(command);
 }
 
-async function gateway(options: GatewayCommandOptions): Promise<void> {
+async function gateway(options: GatewayCommandOptions, command: Command): Promise<void> {
+  const flag = options.nodes === undefined ? givenConnectionFlag(command) : undefined;
+  if (flag !== undefined) command.error(`error: option '${flag}' is for running nodes, and needs --nodes`);
   const [{ Gateway }, { OwnNodes, RunningNodes }, { standardErrorLogger }] = await Promise.all([
     import("../../gateway/gateway.js"),
     import("../../gateway/nodes.js"),

@@ -27,7 +27,7 @@ const FLAGS = [
 /** Title of these options in the help. */
 const GROUP = "Options for secure connections (see docs/certificates.md):";
 
-/** How often the token's file is read again, in milliseconds. */
+/** Longest age of the token that was read from a file, in milliseconds. */
 const TOKEN_AGE_MS = 1_000;
 
 /** Gives a command the options of {@link ConnectionFlags}. */
@@ -38,6 +38,12 @@ export function addConnectionOptions(command: Command): Command {
   }
   const insecure = new Option("--insecure", "send the token to other machines without encryption, too");
   return command.addOption(insecure.helpGroup(GROUP));
+}
+
+/** Returns one of the options that is given on the command line, if any. */
+export function givenConnectionFlag(command: Command): string | undefined {
+  const given = command.options.filter((option) => option.helpGroupHeading === GROUP);
+  return given.find((option) => command.getOptionValueSource(option.attributeName()) === "cli")?.flags;
 }
 
 /**

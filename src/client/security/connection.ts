@@ -5,6 +5,8 @@ import type { ChannelSettings } from "../../rpc/channel.js";
 import { checkToken, wouldShowToken } from "../../rpc/security/bearer_token.js";
 import { type ClientTls, clientCredentials } from "../../rpc/security/client_tls.js";
 
+// Turns the options of a client about TLS and tokens into settings of its channels.
+
 export type { ClientTls } from "../../rpc/security/client_tls.js";
 
 /** Tells how a client protects its connections, and how it shows who it is. */

@@ -10,6 +10,8 @@ export class BackgroundCredentials extends WrappedCredentials {
   protected override hooks(inner: Connector): Partial<Connector> {
     return {
       connect: async (tcpSocket) => {
+        // A TLS handshake may take long, too.
+        letGo(tcpSocket);
         const connection = await inner.connect(tcpSocket);
         letGo(connection.socket);
         return connection;

@@ -97,7 +97,7 @@ function handshake(socket: Socket, name: string, files: ClientFiles) {
   });
 }
 
-/** Servers on Node close the connection without a reason when they refuse a client's certificate. */
+/** Servers on Node refuse a client's certificate by closing the connection, without a reason. */
 const REFUSED =
   "the server closed the connection after the TLS handshake: it may trust no authority of the client's certificate, or demand one";
 

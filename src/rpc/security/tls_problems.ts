@@ -36,7 +36,9 @@ const ALERTS: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
-/** Returns the reason for a failed handshake; `certificate` is the server's, if it came that far. */
+/**
+ * Returns the reason for a failed handshake. `certificate` is the server's, if it came that far.
+ */
 export function handshakeProblem(error: Error, name: string, certificate: PeerCertificate | undefined): string {
   const code = (error as NodeJS.ErrnoException).code ?? "";
   if (UNKNOWN_AUTHORITY.has(code)) {
