@@ -52,8 +52,7 @@ class Writers {
       const steps: TxnStep[] = [random.whole(0, 3) === 0 ? op.delete(key()) : op.put(key(), value)];
       if (random.whole(0, 3) === 0) steps.push(op.put(`k/pair-${seed}`, value), op.put("not watched", value));
       await this.carryOut(steps);
-      // Not a wait: how often it writes.
-      await pause(20);
+      await pause(5);
     }
   }
 
