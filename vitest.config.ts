@@ -13,7 +13,8 @@ export default defineConfig({
     hookTimeout: 60_000,
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/run/global_setup.ts"],
-    setupFiles: ["test/support/run/end_processes.ts"],
+    // What they do after a file is done in the opposite order.
+    setupFiles: ["test/support/run/cpu_times.ts", "test/support/run/end_processes.ts"],
     sequence: { sequencer: SlowFirst },
   },
 });

@@ -1,5 +1,6 @@
 // Runs seeds of the simulator in processes of their own: `npm run sim -- --help`.
 import { fork } from "node:child_process";
+import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -91,7 +92,7 @@ export class Simulator {
   }
 
   async close() {
-    for (const child of this.#children) child?.stop();
+    await Promise.all(this.#children.map((child) => child?.stop()));
     await rm(this.#directory, { recursive: true, force: true });
   }
 }
@@ -128,10 +129,12 @@ class Worker {
     });
   }
 
-  stop() {
-    if (this.isStopped) return;
+  /** Resolves when the process has ended. */
+  async stop() {
     this.isStopped = true;
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#process.kill();
+    await once(this.#process, "exit");
   }
 }
 

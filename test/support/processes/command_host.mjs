@@ -11,6 +11,8 @@ class Exit extends Error {
 }
 
 const [command] = process.argv.slice(2);
+const exit = process.exit;
+process.on("disconnect", () => exit());
 const environment = { ...process.env };
 let count = 0;
 

@@ -1,5 +1,4 @@
 import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
 import { triesAll } from "../run/tries_all.js";
 import { COMMAND, type CommandResult, inRepository, type ProcessOptions, runCommand } from "./processes.js";
 
@@ -21,17 +20,33 @@ export async function askCommand(
   return answer;
 }
 
-async function ask(
+function ask(
   args: readonly string[],
   { env = {}, input = "" }: Pick<ProcessOptions, "env"> & { readonly input?: string | Uint8Array },
 ): Promise<CommandResult> {
-  // It ends with this process, whose end closes the channel between them.
-  host ??= fork(inRepository("test/support/processes/command_host.mjs"), [COMMAND], { stdio: ["ignore", 2, 2, "ipc"] });
-  const answer = once(host, "message");
-  const ended = once(host, "exit").then(([code, signal]) => {
-    throw new Error(`the process that ran cairn ${args.join(" ")} ended with ${signal ?? code}`);
+  host ??= startHost();
+  const child = host;
+  return new Promise((resolve, reject) => {
+    const onAnswer = (result: unknown) => {
+      child.off("exit", onExit);
+      resolve(result as CommandResult);
+    };
+    const onExit = (code: number | null, signal: string | null) => {
+      child.off("message", onAnswer);
+      reject(new Error(`the process that ran cairn ${args.join(" ")} ended with ${signal ?? code}`));
+    };
+    child.once("message", onAnswer);
+    child.once("exit", onExit);
+    child.send({ args, env, input: Buffer.from(input).toString("base64") });
   });
-  host.send({ args, env, input: Buffer.from(input).toString("base64") });
-  const [result] = (await Promise.race([answer, ended])) as [CommandResult];
-  return result;
+}
+
+/** It ends with this process, whose end closes the channel between them. */
+function startHost(): ChildProcess {
+  const script = inRepository("test/support/processes/command_host.mjs");
+  const child = fork(script, [COMMAND], { stdio: ["ignore", 2, 2, "ipc"] });
+  child.once("exit", () => {
+    host = undefined;
+  });
+  return child;
 }
