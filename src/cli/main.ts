@@ -20,8 +20,9 @@ import { statusCommand } from "./commands/status.js";
 import { verifyCommand } from "./commands/verify.js";
 import { exitCodes } from "./output/exit_codes.js";
 import { ignoreBrokenStreams } from "./output/output.js";
-import { report, reportsJson, UsageError } from "./output/report.js";
+import { report, reportAsAsked, reportsJson, UsageError } from "./output/report.js";
 
+reportAsAsked(process.argv.slice(2));
 const program = new Command("cairn")
   .description("Strongly consistent, replicated key-value store whose log compacts itself.")
   .version(version)

@@ -6,6 +6,7 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { createClient } from "../../src/rpc/client.js";
 import { until } from "../support/conditions.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { freePortRange } from "../support/processes/ports.js";
 import { repository, runCommand, startCommand, startProcess } from "../support/processes/processes.js";
 
@@ -78,7 +79,7 @@ test("cairn cluster says in its own words why it cannot run, before it starts an
   const data = await temporaryDirectory();
   const port = await freePortRange(2);
   const run = async (...args: string[]) => {
-    const { code, stdout, stderr } = await runCommand(["cluster", "--data", data, ...args]);
+    const { code, stdout, stderr } = await askCommand(["cluster", "--data", data, ...args]);
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     return stderr;
   };

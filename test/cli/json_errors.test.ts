@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 let endpoint: string;
@@ -18,8 +19,8 @@ beforeAll(async () => {
 });
 
 /** Runs a command that fails. Standard error must be one line of JSON. */
-async function failed(args: readonly string[]) {
-  const { code, stdout, stderr } = await runCommand(args, { env: { CAIRN_ENDPOINTS: endpoint } });
+async function failed(args: readonly string[], run = askCommand) {
+  const { code, stdout, stderr } = await run(args, { env: { CAIRN_ENDPOINTS: endpoint } });
   expect(stderr).toMatch(/^\{.*\}\n$/);
   const error = JSON.parse(stderr) as { code: string; message: string; advice: string };
   expect(error.advice).toMatch(/^\S.*\.$/);
@@ -66,7 +67,7 @@ describe("--json prints an error as one line of JSON on standard error, with cod
 
   test("and with the present value when a condition is not met", async () => {
     const env = { CAIRN_ENDPOINTS: endpoint };
-    const put = await runCommand(["kv", "put", "a", "1", "--json"], { env });
+    const put = await askCommand(["kv", "put", "a", "1", "--json"], { env });
     const { version } = JSON.parse(put.stdout) as { version: number };
     const { code, error } = await failed(["kv", "put", "a", "2", "--if-value", "0", "--json"]);
     expect({ code, error }).toMatchObject({ code: 3, error: { code: "FAILED_PRECONDITION", version, value: "1" } });
@@ -74,11 +75,11 @@ describe("--json prints an error as one line of JSON on standard error, with cod
 
   test("for a node that does not start", async () => {
     const data = await temporaryDirectory();
-    expect(await failed([...start, data, "--listen", endpoint])).toMatchObject({
+    expect(await failed([...start, data, "--listen", endpoint], runCommand)).toMatchObject({
       code: 1,
       error: { code: "INVALID_ARGUMENT", message: expect.stringContaining("the address is in use") },
     });
-    expect(await failed([...start, data, "--cluster", "b=127.0.0.1:1"])).toMatchObject({
+    expect(await failed([...start, data, "--cluster", "b=127.0.0.1:1"], runCommand)).toMatchObject({
       code: 2,
       error: { message: expect.stringContaining("not this node, a"), advice: "See cairn start --help." },
     });

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { askCommand } from "../support/processes/command_host.js";
 import { runCommand, startNode } from "../support/processes/processes.js";
 
 /** One node for all of the file; each test has keys of its own. */
@@ -18,16 +19,21 @@ beforeAll(async () => {
 });
 
 function kv(...args: string[]) {
+  return askCommand(["kv", ...args], { env: { CAIRN_ENDPOINTS: endpoint } });
+}
+
+/** The same as a process of its own, which must end when the command is done. */
+function kvProcess(...args: string[]) {
   return runCommand(["kv", ...args], { env: { CAIRN_ENDPOINTS: endpoint } });
 }
 
 describe("cairn kv get and put", () => {
   test("return a value as it was written, byte for byte", async () => {
-    expect(await kv("put", "bytes/text", "grüße")).toMatchObject({
+    expect(await kvProcess("put", "bytes/text", "grüße")).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/^version \d+\n$/),
     });
-    expect(await kv("get", "bytes/text")).toMatchObject({ code: 0, stdout: "grüße", stderr: "" });
+    expect(await kvProcess("get", "bytes/text")).toMatchObject({ code: 0, stdout: "grüße", stderr: "" });
   });
 
   test("read the value from standard input when it is - or left out", async () => {
@@ -41,7 +47,7 @@ describe("cairn kv get and put", () => {
   });
 
   test("exit 3 for a missing key, with nothing on standard output", async () => {
-    expect(await kv("get", "missing")).toMatchObject({
+    expect(await kvProcess("get", "missing")).toMatchObject({
       code: 3,
       stdout: "",
       stderr: 'cairn: there is no key "missing"\n',
@@ -76,13 +82,13 @@ describe("cairn kv put with a condition", () => {
 
 test("cairn kv del removes a key, and its exit code says whether the key existed", async () => {
   await kv("put", "gone", "1");
-  expect(await kv("del", "gone")).toMatchObject({ code: 0, stdout: "", stderr: "" });
+  expect(await kvProcess("del", "gone")).toMatchObject({ code: 0, stdout: "", stderr: "" });
   expect(await kv("del", "gone", "--json")).toMatchObject({ code: 3, stdout: '{"deleted":false}\n' });
 });
 
 test("cairn kv range prints keys in order, by prefix, after a key, up to a limit", async () => {
   for (const name of ["b", "a", "c"]) await kv("put", `range/${name}`, name.toUpperCase());
-  expect((await kv("range", "range/")).stdout).toBe("range/a\tA\nrange/b\tB\nrange/c\tC\n");
+  expect((await kvProcess("range", "range/")).stdout).toBe("range/a\tA\nrange/b\tB\nrange/c\tC\n");
   expect((await kv("range", "range/", "--after", "range/a", "--limit", "1", "--keys-only")).stdout).toBe("range/b\n");
   const lines = (await kv("range", "range/", "--json")).stdout.trim().split("\n");
   expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ value: "A" }, { value: "B" }, { value: "C" }]);
@@ -99,14 +105,14 @@ describe("a cairn kv command that cannot work", () => {
     [["kv", "get", "a", "--endpoints", "nowhere"], "must be host:port"],
     [["kv", "range", "--limit", "0"], "expected a whole number from 1"],
   ])("refuses %j as a wrong command line", async (args, text) => {
-    expect(await runCommand(args)).toMatchObject({ code: 2, stderr: expect.stringContaining(text) });
+    expect(await askCommand(args)).toMatchObject({ code: 2, stderr: expect.stringContaining(text) });
   });
 });
 
 describe("cairn kv txn", () => {
   test("carries out --then when all conditions hold, and --else with exit code 3 when one does not", async () => {
     const args = ["--if-missing", "txn/lock", "--then", "put txn/lock it is me", "--then", "put txn/b 2"];
-    const done = await kv("txn", ...args, "--else", "get txn/lock");
+    const done = await kvProcess("txn", ...args, "--else", "get txn/lock");
     expect(done).toMatchObject({ code: 0, stdout: expect.stringMatching(/^then, version \d+\nput\nput\n$/) });
     const refused = await kv("txn", ...args, "--else", "get txn/lock", "--else", "get txn/none");
     const lines = /^else, version \d+\ntxn\/lock\tit is me\nthere is no key "txn\/none"\n$/;
@@ -137,11 +143,11 @@ describe("cairn kv txn", () => {
       then: [{ type: "put", key: "doc/a", value: { json: [1] } }],
       else: [{ type: "get", key: "doc/a" }],
     });
-    const run = () => runCommand(["kv", "txn", "--file", "-", "--json"], { env, input });
+    const run = () => askCommand(["kv", "txn", "--file", "-", "--json"], { env, input });
     expect(await run()).toMatchObject({ code: 0 });
     const { code, stdout } = await run();
     expect([code, JSON.parse(stdout).results[0].found.value]).toEqual([3, "[1]"]);
-    const wrong = await runCommand(["kv", "txn", "--file", "-"], { env, input: '{"if": []}' });
+    const wrong = await askCommand(["kv", "txn", "--file", "-"], { env, input: '{"if": []}' });
     expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining('it has a field "if"') });
   });
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { untilAsync } from "../support/conditions.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { type RunningNode, runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 /** One node for all of the file; each test has locks and keys of its own. */
@@ -24,6 +25,11 @@ beforeAll(async () => {
 });
 
 function cairn(...args: string[]) {
+  return askCommand(args, { env });
+}
+
+/** The same as a process of its own, which must end when the command is done. */
+function cairnProcess(...args: string[]) {
   return runCommand(args, { env });
 }
 
@@ -44,14 +50,14 @@ describe("cairn lease", () => {
   test(
     "makes a lease, reports it with its keys, and ends it together with them",
     async () => {
-      const { stdout } = await cairn("lease", "grant", "60000");
+      const { stdout } = await cairnProcess("lease", "grant", "60000");
       const id = stdout.trim();
       expect(await cairn("kv", "put", "lease/a", "1", "--lease", id)).toMatchObject({ code: 0 });
-      const ttl = await cairn("lease", "ttl", id, "--keys");
+      const ttl = await cairnProcess("lease", "ttl", id, "--keys");
       expect(ttl).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+ ms of 60000 ms, 1 keys\nlease\/a\n$/) });
       const [listed] = json((await cairn("lease", "list", "--json")).stdout);
       expect(listed).toMatchObject({ id: Number(id), ttlMs: 60_000, keyCount: 1, remainingMs: expect.any(Number) });
-      expect(await cairn("lease", "revoke", id)).toMatchObject({ code: 0, stdout: "deleted 1\n" });
+      expect(await cairnProcess("lease", "revoke", id)).toMatchObject({ code: 0, stdout: "deleted 1\n" });
       expect(await cairn("kv", "get", "lease/a")).toMatchObject({ code: 3 });
       for (const command of ["revoke", "ttl", "keep"])
         expect(await cairn("lease", command, id)).toMatchObject({ code: 3 });
@@ -88,20 +94,20 @@ describe("cairn lock", () => {
     "gives a command its token and key, passes its output and exit code on, and releases the lock",
     async () => {
       const script = 'echo "$CAIRN_LOCK_TOKEN $CAIRN_LOCK_KEY"; exit 7';
-      const done = await cairn("lock", "job", "--", "sh", "-c", script);
+      const done = await cairnProcess("lock", "job", "--", "sh", "-c", script);
       expect(done).toMatchObject({
         code: 7,
         stderr: "",
         stdout: expect.stringMatching(/^\d+ _lock\/job\/[0-9a-f]{12}\n$/),
       });
       expect((await cairn("kv", "range", "_lock/")).stdout).toBe("");
-      const again = await cairn("lock", "job", "--json", "--", "sh", "-c", "kill -TERM $$");
+      const again = await cairnProcess("lock", "job", "--json", "--", "sh", "-c", "kill -TERM $$");
       expect(again.code).toBe(128 + 15);
       expect(json(again.stderr)).toMatchObject([
         { event: "locked", name: "job" },
         { event: "ended", code: 143 },
       ]);
-      expect(await cairn("lock", "job", "--", "./no-such-command")).toMatchObject({ code: 127 });
+      expect(await cairnProcess("lock", "job", "--", "./no-such-command")).toMatchObject({ code: 127 });
     },
     TEST_MS,
   );
@@ -111,7 +117,7 @@ describe("cairn lock", () => {
     async () => {
       const holder = startCommand(["lock", "turn", "--json"], { env });
       await holder.waitFor(/"event":"locked"/);
-      const refused = await cairn("lock", "turn", "--wait-ms", "0", "--", "echo", "mine");
+      const refused = await cairnProcess("lock", "turn", "--wait-ms", "0", "--", "echo", "mine");
       expect(refused).toMatchObject({
         code: 3,
         stdout: "",

@@ -11,6 +11,7 @@ import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { putCommand } from "../support/nodes/acting_leader.js";
 import { Cluster } from "../support/nodes/served_cluster.js";
 import { serve } from "../support/nodes/served_node.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { runCommand, startCommand } from "../support/processes/processes.js";
 
 const THREE = ["n1", "n2", "n3"];
@@ -162,7 +163,7 @@ describe("the operator's commands", () => {
     const { id } = await cluster.leader();
     const env = { CAIRN_ENDPOINTS: endpointsOf(cluster).join(",") };
     const run = async (...args: string[]) => {
-      const { code, stdout, stderr } = await runCommand(args, { env });
+      const { code, stdout, stderr } = await askCommand(args, { env });
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       return stdout;
     };
@@ -221,7 +222,7 @@ describe("the operator's commands", () => {
     [["snapshot", "save"], /missing required argument 'file'/],
     [["leader", "fly"], /unknown command 'fly'/],
   ])("exit 2 for %j and point to the help", async (args, text) => {
-    const { code, stdout, stderr } = await runCommand(args);
+    const { code, stdout, stderr } = await askCommand(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(text);
     expect(stderr).toContain("(see --help)");

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { freePortRange } from "../support/processes/ports.js";
 import { runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
@@ -17,8 +18,8 @@ beforeAll(async () => {
   endpoint = node.address;
   const env = { CAIRN_ENDPOINTS: endpoint };
   const value = "x".repeat(100_000);
-  for (let at = 0; at < 5; at++) await runCommand(["kv", "put", `k${at}`], { env, input: value });
-  await runCommand(["snapshot", "take"], { env });
+  for (let at = 0; at < 5; at++) await askCommand(["kv", "put", `k${at}`], { env, input: value });
+  await askCommand(["snapshot", "take"], { env });
   return async () => {
     await node.kill();
     await rm(data, { recursive: true, force: true });

@@ -5,6 +5,7 @@ import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
 import { failure } from "../support/conditions.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { freePorts, ProcessCluster } from "../support/processes/process_cluster.js";
 import { runCommand, startNode } from "../support/processes/processes.js";
 import { hostileSnapshots } from "../support/snapshots/hostile_snapshots.js";
@@ -12,7 +13,7 @@ import { hostileSnapshots } from "../support/snapshots/hostile_snapshots.js";
 const QUICK = ["--tick-ms", "30"];
 
 async function run(...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await runCommand(args);
+  const { code, stdout, stderr } = await askCommand(args);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   return stdout;
 }
@@ -25,7 +26,7 @@ async function backup() {
   await writeFile(file, snapshot.file);
   const restore = (id: string, ...args: string[]) => {
     const all = ["snapshot", "restore", file, "--id", id, "--data", join(directory, id), ...args];
-    return runCommand([...all, "--json"]);
+    return askCommand([...all, "--json"]);
   };
   return { directory, snapshot, file, restore };
 }
@@ -134,7 +135,7 @@ describe("cairn snapshot restore", () => {
     await writeFile(file, snapshot.file.subarray(0, -1));
     await fails(/the file ends here, expected 1 more bytes of the trailer/, "n1", "--cluster", THREE);
     const missing = ["snapshot", "restore", `${file}.not`, "--id", "n1", "--data", join(directory, "n1")];
-    expect((await runCommand([...missing, "--cluster", THREE])).stderr).toMatch(
+    expect((await askCommand([...missing, "--cluster", THREE])).stderr).toMatch(
       /NOT_FOUND.*backup\.snap\.not cannot be read/,
     );
   });
@@ -177,7 +178,7 @@ describe("cairn snapshot restore", () => {
       "--cluster",
       "n1=127.0.0.1:0",
     ];
-    const text = await run(...args.slice(0, -1), "n1=127.0.0.1:7101");
+    const { stdout: text } = await runCommand([...args.slice(0, -1), "n1=127.0.0.1:7101"]);
     expect(text).toMatch(
       /holds the state at index 300, term 4, for founder n1 of a new cluster\nthen start it: cairn start --id n1 /,
     );
@@ -207,7 +208,7 @@ describe("cairn snapshot inspect", () => {
     expect(found.damage).toMatch(/is damaged at offset \d+: chunk 0 has CRC32/);
     expect(found.sha256).toBeUndefined();
     await writeFile(file, "no snapshot at all, but long enough to be looked at");
-    expect(await runCommand(["snapshot", "inspect", file])).toMatchObject({
+    expect(await askCommand(["snapshot", "inspect", file])).toMatchObject({
       code: 3,
       stdout: expect.stringMatching(/^51 bytes\nNOT GOOD: .*offset 0: it starts with/),
     });
@@ -239,6 +240,6 @@ test("a file with good checksums whose payload is no state of this program is re
     await failure("CORRUPT", restoreFile(file, options), "");
     expect(await readdir(directory), what).toEqual(["hostile.snap"]);
   }
-  const { code, stdout } = await runCommand(["snapshot", "inspect", join(directory, "hostile.snap")]);
+  const { code, stdout } = await askCommand(["snapshot", "inspect", join(directory, "hostile.snap")]);
   expect({ code, stdout }).toEqual({ code: 3, stdout: expect.stringContaining("NOT GOOD: ") });
 });

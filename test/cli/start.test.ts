@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { createClient } from "../../src/rpc/client.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { freePorts } from "../support/processes/process_cluster.js";
 import { type RunningCommand, runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
@@ -116,7 +117,7 @@ describe("cairn start", () => {
     ["--segment-bytes is less than two entries", ["--segment-bytes", "1000"], /expected a whole number from/],
   ])("exits 2 and makes no data directory when %s", async (_, args, text) => {
     const data = join(await temporaryDirectory(), "data");
-    const { code, stdout, stderr } = await runCommand(["start", "--id", "a", "--data", data, ...args]);
+    const { code, stdout, stderr } = await askCommand(["start", "--id", "a", "--data", data, ...args]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(text);
     await expect(readdir(data)).rejects.toMatchObject({ code: "ENOENT" });

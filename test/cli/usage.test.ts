@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { version } from "../../src/base/version.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { runCommand } from "../support/processes/processes.js";
 
 describe("cairn --help", () => {
@@ -43,7 +44,7 @@ describe("cairn --help", () => {
       ["--data-dir", "--nodes", "--json-style", "--timeout-ms", "--log-level"],
     ],
   ])("prints the commands and the exit codes for %j, and exits 0", async (args, mentioned) => {
-    const { code, stdout, stderr } = await runCommand(args);
+    const { code, stdout, stderr } = await askCommand(args);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     for (const text of [...mentioned, "Exit codes:", "  0  ", "  1  ", "  2  ", "  70  "])
       expect(stdout).toContain(text);
@@ -60,7 +61,7 @@ describe("a command whose cluster does not answer", () => {
     [["status"], "127.0.0.1:2 "],
     [["kv", "get", "a", "--timeout-ms", "500"], "127.0.0.1:2 "],
   ])("says for %j which addresses it asked, and what to set: a flag beats CAIRN_ENDPOINTS", async (args, asked) => {
-    const { code, stderr } = await runCommand(args, { env: { CAIRN_ENDPOINTS: "127.0.0.1:2" } });
+    const { code, stderr } = await askCommand(args, { env: { CAIRN_ENDPOINTS: "127.0.0.1:2" } });
     expect(code).toBe(1);
     expect(stderr).toContain(`${asked}cannot be reached`);
     expect(stderr).toContain("or name others with --endpoints or CAIRN_ENDPOINTS.");
@@ -85,7 +86,7 @@ describe("a wrong command line exits 2, says what is wrong, and points to the he
     [["gateway", "--nodes", "n1=h:1,n1=h:2"], /n1 comes twice/],
     [["gateway", "--nodes", "n1=h:1", "--data-dir", "x"], /cannot be used with/],
   ])("for %j", async (args, text) => {
-    const { code, stdout, stderr } = await runCommand(args);
+    const { code, stdout, stderr } = await askCommand(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(text);
     expect(stderr).toContain("(see --help)");

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { CairnClient } from "../../src/client.js";
+import { askCommand } from "../support/processes/command_host.js";
 import { type RunningNode, runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 let node: RunningNode;
@@ -99,19 +100,19 @@ describe("cairn kv watch", () => {
       ["a", "--from", "1", "--initial"],
       ["a", "--only", "gets"],
     ]) {
-      expect(await runCommand(["kv", "watch", ...args], { env: env() })).toMatchObject({ code: 2, stdout: "" });
+      expect(await askCommand(["kv", "watch", ...args], { env: env() })).toMatchObject({ code: 2, stdout: "" });
     }
-    const refused = await runCommand(["kv", "watch", "a", "--from", "x"], { env: env() });
+    const refused = await askCommand(["kv", "watch", "a", "--from", "x"], { env: env() });
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toMatch(/INVALID_ARGUMENT.*from must be a token/);
-    const other = await runCommand(["kv", "watch", "a", "--from", "another:1"], { env: env() });
+    const other = await askCommand(["kv", "watch", "a", "--from", "another:1"], { env: env() });
     expect(other).toMatchObject({ code: 1, stderr: expect.stringMatching(/WRONG_CLUSTER/) });
   });
 
   test("names the oldest index when the history is gone, from which it may begin", async () => {
     for (let snapshots = 0; snapshots < 2; snapshots++) {
       await client.put("history", `${snapshots}`);
-      await runCommand(["snapshot", "take"], { env: env() });
+      await askCommand(["snapshot", "take"], { env: env() });
     }
     const last = await client.put("history", "last");
     const gone = await runCommand(["kv", "watch", "history", "--from", "1", "--json"], { env: env() });

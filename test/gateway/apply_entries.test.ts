@@ -204,28 +204,33 @@ describe("apply_entries", () => {
     });
   });
 
-  test.each([
-    [{}, /field entries is missing/],
-    [{ entries: {} }, /field entries must be a list/],
-    [{ entries: [1] }, /field entries\[0\] must be an object/],
-    [{ entries: [put(1, "a", 1), { index: 2, term: 1 }] }, /field entries\[1\]\.command is missing/],
-    [{ entries: [{ ...put(1, "a", 1), index: "1" }] }, /field entries\[0\]\.index must be a whole number/],
-    [{ entries: [{ ...put(1, "a", 1), index: 1.5 }] }, /field entries\[0\]\.index must be a whole number/],
-    [{ entries: [put(1, "a", 1, 0)] }, /field entries\[0\]\.term must be a whole number from 1/],
-    [
-      { entries: [{ index: 1, term: 1, command: { op: "incr", key: "a" } }] },
-      /command\.op must be one of put, get, delete/,
-    ],
-    [{ entries: [{ index: 1, term: 1, command: { op: "put", key: "a" } }] }, /entries\[0\]\.command\.value is missing/],
-    [{ entries: [{ index: 1, term: 1, command: { op: "get" } }] }, /entries\[0\]\.command\.key is missing/],
-    [{ entries: [put(1, "", 1)] }, /entries\[0\]\.command\.key must not be empty/],
-    [{ entries: [put(1, null, 1)] }, /entries\[0\]\.command\.key must be a string/],
-    [{ entries: [put(1, "k".repeat(limits.keyBytes + 1), 1)] }, /keyBytes is 1024/],
-    [{ entries: [put(1, "k", "v".repeat(limits.valueBytes - 1))] }, /valueBytes is/],
-  ])("answers error 12 and applies nothing when one entry is malformed (%#)", async (fields, text) => {
+  test("answers error 12 and applies nothing when one entry is malformed", async () => {
     const gateway = await startNodes();
-    await gateway.fails({ type: "apply_entries", ...fields }, 12, text);
-    expect(await logOf(gateway)).toEqual([1, 0, 0, 0]);
+    for (const [fields, text] of [
+      [{}, /field entries is missing/],
+      [{ entries: {} }, /field entries must be a list/],
+      [{ entries: [1] }, /field entries\[0\] must be an object/],
+      [{ entries: [put(1, "a", 1), { index: 2, term: 1 }] }, /field entries\[1\]\.command is missing/],
+      [{ entries: [{ ...put(1, "a", 1), index: "1" }] }, /field entries\[0\]\.index must be a whole number/],
+      [{ entries: [{ ...put(1, "a", 1), index: 1.5 }] }, /field entries\[0\]\.index must be a whole number/],
+      [{ entries: [put(1, "a", 1, 0)] }, /field entries\[0\]\.term must be a whole number from 1/],
+      [
+        { entries: [{ index: 1, term: 1, command: { op: "incr", key: "a" } }] },
+        /command\.op must be one of put, get, delete/,
+      ],
+      [
+        { entries: [{ index: 1, term: 1, command: { op: "put", key: "a" } }] },
+        /entries\[0\]\.command\.value is missing/,
+      ],
+      [{ entries: [{ index: 1, term: 1, command: { op: "get" } }] }, /entries\[0\]\.command\.key is missing/],
+      [{ entries: [put(1, "", 1)] }, /entries\[0\]\.command\.key must not be empty/],
+      [{ entries: [put(1, null, 1)] }, /entries\[0\]\.command\.key must be a string/],
+      [{ entries: [put(1, "k".repeat(limits.keyBytes + 1), 1)] }, /keyBytes is 1024/],
+      [{ entries: [put(1, "k", "v".repeat(limits.valueBytes - 1))] }, /valueBytes is/],
+    ] as const) {
+      await gateway.fails({ type: "apply_entries", ...fields }, 12, text);
+      expect(await logOf(gateway)).toEqual([1, 0, 0, 0]);
+    }
   });
 
   test("takes a number as the key of its digits", async () => {

@@ -105,20 +105,22 @@ describe("seed_state", () => {
     await expectState(gateway, state, 1);
   });
 
-  test.each([
-    [{ commit_index: 5, term: 1 }, /field state is missing/],
-    [{ state: [], commit_index: 5, term: 1 }, /field state must be an object/],
-    [{ state: { "": 1 }, commit_index: 5, term: 1 }, /field state has a key that is empty/],
-    [{ state: {}, commit_index: "5", term: 1 }, /field commit_index must be/],
-    [{ state: {}, commit_index: 5 }, /field term is missing/],
-    [{ state: {}, commit_index: 5, term: 0 }, /field term must be a whole number from 1/],
-    [{ state: {}, commit_index: limits.gatewaySeedEntries + 1, term: 1 }, /gatewaySeedEntries is/],
-    [{ state: { a: "x".repeat(limits.valueBytes) }, commit_index: 5, term: 1 }, /valueBytes/],
-    [{ state: { a: "x".repeat(1.2e6), b: "y".repeat(1.2e6) }, commit_index: 5, term: 1 }, /entryBytes/],
-  ])("answers error 12 for malformed input and changes nothing (%#)", async (fields, text) => {
+  test("answers error 12 for malformed input and changes nothing", async () => {
     const gateway = await startNodes();
-    await gateway.fails({ type: "seed_state", ...fields }, 12, text);
-    await expectLog(gateway, 1, 0, 0, 0);
+    for (const [fields, text] of [
+      [{ commit_index: 5, term: 1 }, /field state is missing/],
+      [{ state: [], commit_index: 5, term: 1 }, /field state must be an object/],
+      [{ state: { "": 1 }, commit_index: 5, term: 1 }, /field state has a key that is empty/],
+      [{ state: {}, commit_index: "5", term: 1 }, /field commit_index must be/],
+      [{ state: {}, commit_index: 5 }, /field term is missing/],
+      [{ state: {}, commit_index: 5, term: 0 }, /field term must be a whole number from 1/],
+      [{ state: {}, commit_index: limits.gatewaySeedEntries + 1, term: 1 }, /gatewaySeedEntries is/],
+      [{ state: { a: "x".repeat(limits.valueBytes) }, commit_index: 5, term: 1 }, /valueBytes/],
+      [{ state: { a: "x".repeat(1.2e6), b: "y".repeat(1.2e6) }, commit_index: 5, term: 1 }, /entryBytes/],
+    ] as const) {
+      await gateway.fails({ type: "seed_state", ...fields }, 12, text);
+      await expectLog(gateway, 1, 0, 0, 0);
+    }
   });
 });
 
@@ -222,11 +224,13 @@ describe("take_snapshot with up_to_index", () => {
     await expectLog(gateway, 1, 3, 0, 3);
   });
 
-  test.each([[-1], ["5"], [1.5], [null], [{}]])("answers error 12 for %j", async (index) => {
+  test("answers error 12 for anything but a whole number", async () => {
     const gateway = await startNodes();
-    await gateway.fails(upTo(index), 12, /field up_to_index must be a whole number/);
-    await gateway.fails({ type: "take_snapshot", threshold: index }, 12, /field threshold must be a whole number/);
-    await gateway.fails({ type: "should_snapshot", threshold: index }, 12, /field threshold must be a whole number/);
+    for (const [index] of [[-1], ["5"], [1.5], [null], [{}]] as const) {
+      await gateway.fails(upTo(index), 12, /field up_to_index must be a whole number/);
+      await gateway.fails({ type: "take_snapshot", threshold: index }, 12, /field threshold must be a whole number/);
+      await gateway.fails({ type: "should_snapshot", threshold: index }, 12, /field threshold must be a whole number/);
+    }
   });
 });
 
@@ -320,19 +324,21 @@ describe("install_snapshot", () => {
     await expectState(gateway, state, 7);
   });
 
-  test.each([
-    [{ snapshot_term: 1, state: {} }, /field snapshot_index is missing/],
-    [{ snapshot_index: 0, snapshot_term: 1, state: {} }, /field snapshot_index must be a whole number from 1/],
-    [{ snapshot_index: 1, snapshot_term: 0, state: {} }, /field snapshot_term must be a whole number from 1/],
-    [{ snapshot_index: 1, snapshot_term: 1 }, /field state is missing/],
-    [{ snapshot_index: 1, snapshot_term: 1, state: null }, /field state must be an object/],
-    [{ snapshot_index: 1, snapshot_term: 1, state: { "": 1 } }, /field state has a key that is empty/],
-    [{ snapshot_index: 1, snapshot_term: 1, state: { a: "x".repeat(limits.valueBytes) } }, /valueBytes/],
-    [{ snapshot_index: 1, snapshot_term: 1, state: { ["k".repeat(limits.keyBytes + 1)]: 1 } }, /keyBytes/],
-  ])("answers error 12 for malformed input and changes nothing (%#)", async (fields, text) => {
+  test("answers error 12 for malformed input and changes nothing", async () => {
     const gateway = await startNodes();
-    await gateway.fails({ type: "install_snapshot", ...fields }, 12, text);
-    await expectLog(gateway, 1, 0, 0, 0);
+    for (const [fields, text] of [
+      [{ snapshot_term: 1, state: {} }, /field snapshot_index is missing/],
+      [{ snapshot_index: 0, snapshot_term: 1, state: {} }, /field snapshot_index must be a whole number from 1/],
+      [{ snapshot_index: 1, snapshot_term: 0, state: {} }, /field snapshot_term must be a whole number from 1/],
+      [{ snapshot_index: 1, snapshot_term: 1 }, /field state is missing/],
+      [{ snapshot_index: 1, snapshot_term: 1, state: null }, /field state must be an object/],
+      [{ snapshot_index: 1, snapshot_term: 1, state: { "": 1 } }, /field state has a key that is empty/],
+      [{ snapshot_index: 1, snapshot_term: 1, state: { a: "x".repeat(limits.valueBytes) } }, /valueBytes/],
+      [{ snapshot_index: 1, snapshot_term: 1, state: { ["k".repeat(limits.keyBytes + 1)]: 1 } }, /keyBytes/],
+    ] as const) {
+      await gateway.fails({ type: "install_snapshot", ...fields }, 12, text);
+      await expectLog(gateway, 1, 0, 0, 0);
+    }
     await gateway.replies(install(5, 2, { a: 1 }), "install_snapshot_ok", installed(true, 5));
   });
 });

@@ -50,22 +50,6 @@ async function clusterIds(cluster: ProcessCluster): Promise<Set<string>> {
   return new Set((await cluster.statuses()).map(({ clusterId }) => clusterId));
 }
 
-test("the founders found one cluster, and none of them calls itself a learner (T1)", async () => {
-  const cluster = await threeNodes();
-  await cluster.put(pairs("a", 5));
-  await cluster.settled();
-  const { clusterId, membership } = await (await cluster.leader()).admin.getStatus({});
-  expect(membership!.members.map(({ id, role }) => `${id} ${MemberRole[role]}`)).toEqual([
-    "n1 VOTER",
-    "n2 VOTER",
-    "n3 VOTER",
-  ]);
-  expect(await cluster.get("n1").node.event("founded")).toMatchObject({ cluster: clusterId });
-  for (const id of ["n2", "n3"])
-    expect(await cluster.get(id).node.event("turned")).toMatchObject({ cluster: clusterId });
-  for (const { node } of cluster.running.values()) expect(node.output()).not.toMatch(/"event":"(joined|promoted)"/);
-});
-
 test("a wiped founder and one that was down found no second cluster while the only member that knows of theirs is paused (T1)", async () => {
   const cluster = await threeNodes();
   const { clusterId } = await (await cluster.leader()).admin.getStatus({});
@@ -129,8 +113,9 @@ test.each([
   },
 );
 
-test("a founder that was removed and wiped comes back with --join as a learner, and votes in no second founding (T1)", async () => {
+test("the founders found one cluster, and none of them calls itself a learner; one that was removed and wiped comes back with --join as a learner, and votes in no second founding (T1)", async () => {
   const cluster = await threeNodes();
+  await expectFounded(cluster);
   await cluster.put(pairs("a", 10));
   const removed = (await cluster.followers())[0]!.id;
   await cluster.kill(removed);
@@ -158,6 +143,22 @@ test("a founder that was removed and wiped comes back with --join as a learner, 
   await cluster.settled();
   expect(await cluster.roles()).toContain(`${removed} LEARNER`);
 });
+
+/** All are voters of the one cluster that n1 founded. */
+async function expectFounded(cluster: ProcessCluster): Promise<void> {
+  await cluster.put(pairs("a", 5));
+  await cluster.settled();
+  const { clusterId, membership } = await (await cluster.leader()).admin.getStatus({});
+  expect(membership!.members.map(({ id, role }) => `${id} ${MemberRole[role]}`)).toEqual([
+    "n1 VOTER",
+    "n2 VOTER",
+    "n3 VOTER",
+  ]);
+  expect(await cluster.get("n1").node.event("founded")).toMatchObject({ cluster: clusterId });
+  for (const id of ["n2", "n3"])
+    expect(await cluster.get(id).node.event("turned")).toMatchObject({ cluster: clusterId });
+  for (const { node } of cluster.running.values()) expect(node.output()).not.toMatch(/"event":"(joined|promoted)"/);
+}
 
 test("two of five founders that were removed, wiped and joined elect no second leader with a voter that lags (T1)", async () => {
   const cluster = await LinkedCluster.start({ directory, nodes: 5, args: QUICK });

@@ -36,6 +36,7 @@ import {
   txn,
   uncheckedBytes,
 } from "../support/machines/machines.js";
+import { runs } from "../support/run/tries_all.js";
 
 /** The bytes are those of a largest session, and a little less than those of four common ones. */
 const SESSION_LIMITS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 632 };
@@ -199,7 +200,7 @@ test("a prefix of the log gives the same results and payload, to the byte, howev
         expect(await payloadOf(restoredInMemory)).toEqual(expectedPayload);
       });
     }),
-    { numRuns: 40 },
+    { numRuns: runs(15, 40) },
   );
 });
 
@@ -212,7 +213,7 @@ test("a log gives the same results in memory however it is cut into batches", ()
       expect(contents(other)).toEqual(contents(one));
       expect(leasesOf(other)).toEqual(leasesOf(one));
     }),
-    { numRuns: 300 },
+    { numRuns: runs(100, 300) },
   );
 });
 
@@ -222,6 +223,6 @@ test("any bytes decode to a command or to nothing", () => {
       const decoded = decodeCommand(data);
       if (decoded !== undefined) expect(decoded.operation.case).toBeDefined();
     }),
-    { numRuns: 2000 },
+    { numRuns: runs(700, 2000) },
   );
 });

@@ -41,6 +41,7 @@ export function commandConfig(
   return defineConfig({
     test: {
       globalSetup: ["test/support/run/global_setup.ts"],
+      setupFiles: ["test/support/run/end_processes.ts"],
       include: [`test/${folder}/${name}.command.ts`],
       pool: "forks",
       testTimeout: 0,

@@ -35,7 +35,13 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
   INTERNAL: "This is a bug: report it, with this message.",
 };
 
-let isJson = asksForJson(process.argv.slice(2));
+let isJson = false;
+
+/** Reports errors as these arguments of the command ask for: as JSON with --json. */
+export function reportAsAsked(args: readonly string[]): void {
+  const end = args.indexOf("--");
+  isJson = args.slice(0, end < 0 ? args.length : end).includes("--json");
+}
 
 /** Reports errors as JSON from now on, because the config file asks for it. */
 export function reportAsJson(): void {
@@ -130,11 +136,6 @@ function unreachableAdvice({ message }: Error): string {
 
 function isOfSystem(error: Error): error is NodeJS.ErrnoException {
   return "code" in error;
-}
-
-function asksForJson(args: readonly string[]): boolean {
-  const end = args.indexOf("--");
-  return args.slice(0, end < 0 ? args.length : end).includes("--json");
 }
 
 function writeJson(object: object): void {

@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { CairnClient } from "../../../src/client/client.js";
 import { ProcessCluster } from "../../support/processes/process_cluster.js";
 import { startProcess } from "../../support/processes/processes.js";
+import { runs, triesAll } from "../../support/run/tries_all.js";
 import { Contender, LockAudit, type Plan } from "./support.js";
 
 const IDS = ["n1", "n2", "n3"];
@@ -53,7 +54,7 @@ describe("contenders for a lock, as processes on three nodes", () => {
       const plan = { name, lock: { ttlMs: TTL }, holdMs: 20 };
       let contenders = [contend(plan), contend(plan)];
       await Promise.all(contenders.map((each) => each.says("done")));
-      for (let round = 0; round < 2; round++) {
+      for (let round = 0; round < runs(1, 2); round++) {
         await restart((await cluster.leader()).id);
         const before = audit.tokens.length;
         await cluster.until("the lock changes hands again", async () => audit.tokens.length > before + 3 || undefined);
@@ -76,31 +77,13 @@ describe("contenders for a lock, as processes on three nodes", () => {
     },
     TEST_MS,
   );
-
-  test(
-    "get the lock of a process that was killed after its time to live, and not before",
-    async () => {
-      const holder = contend({ name: "dead", lock: { ttlMs: TTL }, holdMs: 60_000 });
-      const { token } = await holder.says("locked");
-      const next = contend({ name: "dead", lock: { ttlMs: TTL } });
-      await cluster.until("it waits", async () => (await waiting("dead")) === 2 || undefined);
-      const killedAt = performance.now();
-      await holder.command.kill("SIGKILL");
-      const locked = await next.says("locked");
-      // The newest keep-alive was sent up to a third of the time before.
-      expect(performance.now() - killedAt).toBeGreaterThan(TTL / 2);
-      expect(locked.token).toBeGreaterThan(token);
-    },
-    TEST_MS,
-  );
 });
 
 /** They take a minute in which little happens: `npm run locks` tries them, and `.ci/run` does. */
-const hasTime = process.env.CAIRN_LOCKS === "all";
-if (!hasTime)
+if (!triesAll)
   console.log("skipped: holders whose event loop is blocked for longer than their time; npm run locks tries them");
 
-describe.runIf(hasTime)("a holder whose event loop is blocked for longer than the time to live", () => {
+describe.runIf(triesAll)("a holder whose event loop is blocked for longer than the time to live", () => {
   test(
     "keeps the lock through its thread, and nobody else gets it",
     async () => {
@@ -137,39 +120,55 @@ describe.runIf(hasTime)("a holder whose event loop is blocked for longer than th
   );
 });
 
+/** At the same time: each waits for a time to live. */
 test(
-  "a process that is stopped as a whole loses the lock, and its write is refused when it continues as if nothing had been",
+  "the lock of a process that is killed, stopped, or ends without a release passes on after its time to live, and not before",
   async () => {
-    const holder = contend({ name: "stopped", lock: { ttlMs: TTL }, isSlow: true, rounds: 1 });
-    const { token } = await holder.says("locked");
-    process.kill(holder.command.pid, "SIGSTOP");
-    const next = contend({ name: "stopped", lock: { ttlMs: TTL }, holdMs: 60_000 });
-    expect((await next.says("locked")).token).toBeGreaterThan(token);
-    process.kill(holder.command.pid, "SIGCONT");
-    holder.command.stdin.write("go\n");
-    expect(await holder.says("late")).toMatchObject({ token, isFenced: true, isHeld: false });
+    await Promise.all([passesOnFromKilled(), passesOnFromStopped(), passesOnFromEnded()]);
   },
   TEST_MS,
 );
 
-test(
-  "a client that never releases its lock does not keep its process alive, and the lock passes on",
-  async () => {
-    const client = new CairnClient({ endpoints });
-    onTestFinished(() => client.close());
-    const script = `
+async function passesOnFromKilled(): Promise<void> {
+  const holder = contend({ name: "dead", lock: { ttlMs: TTL }, holdMs: 60_000 });
+  const { token } = await holder.says("locked");
+  const next = contend({ name: "dead", lock: { ttlMs: TTL } });
+  await cluster.until("it waits", async () => (await waiting("dead")) === 2 || undefined);
+  const killedAt = performance.now();
+  await holder.command.kill("SIGKILL");
+  const locked = await next.says("locked");
+  // The newest keep-alive was sent up to a third of the time before.
+  expect(performance.now() - killedAt).toBeGreaterThan(TTL / 2);
+  expect(locked.token).toBeGreaterThan(token);
+}
+
+/** The write of a process that continues as if nothing had been is refused. */
+async function passesOnFromStopped(): Promise<void> {
+  const holder = contend({ name: "stopped", lock: { ttlMs: TTL }, isSlow: true, rounds: 1 });
+  const { token } = await holder.says("locked");
+  process.kill(holder.command.pid, "SIGSTOP");
+  const next = contend({ name: "stopped", lock: { ttlMs: TTL }, holdMs: 60_000 });
+  expect((await next.says("locked")).token).toBeGreaterThan(token);
+  process.kill(holder.command.pid, "SIGCONT");
+  holder.command.stdin.write("go\n");
+  expect(await holder.says("late")).toMatchObject({ token, isFenced: true, isHeld: false });
+}
+
+/** A client that never releases its lock does not keep its process alive. */
+async function passesOnFromEnded(): Promise<void> {
+  const client = new CairnClient({ endpoints });
+  onTestFinished(() => client.close());
+  const script = `
     const { CairnClient } = await import("./dist/src/client.js");
     const client = new CairnClient({ endpoints: ${JSON.stringify(endpoints)} });
     console.log((await client.lock("left", { ttlMs: ${TTL} })).token);
   `;
-    const left = startProcess(process.execPath, ["--input-type=module", "-e", script]);
-    expect(await left.exited).toMatchObject({ code: 0 });
-    const lock = await client.lock("left", { ttlMs: TTL });
-    expect(lock.token).toBeGreaterThan(Number(left.stdout));
-    await lock.release();
-  },
-  TEST_MS,
-);
+  const left = startProcess(process.execPath, ["--input-type=module", "-e", script]);
+  expect(await left.exited).toMatchObject({ code: 0 });
+  const lock = await client.lock("left", { ttlMs: TTL });
+  expect(lock.token).toBeGreaterThan(Number(left.stdout));
+  await lock.release();
+}
 
 /** Number of keys of a lock: its holder, and those who wait. */
 async function waiting(name: string): Promise<number> {

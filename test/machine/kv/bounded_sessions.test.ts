@@ -27,6 +27,7 @@ import {
   text,
   uncheckedBytes,
 } from "../../support/machines/machines.js";
+import { runs } from "../../support/run/tries_all.js";
 
 const { OK, MISMATCH, NOT_FOUND, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 
@@ -266,7 +267,7 @@ test("no request is carried out twice, and no retry gets another's answer, howev
         if (restored) machine = await moved(machine, sessionLimits);
       }
     }),
-    { numRuns: 300 },
+    { numRuns: runs(100, 300) },
   );
 });
 

@@ -29,6 +29,7 @@ import {
   skipTo,
   text,
 } from "../../support/machines/machines.js";
+import { runs } from "../../support/run/tries_all.js";
 
 const BOUNDS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 700 };
 const MAX = Number.MAX_SAFE_INTEGER;
@@ -341,7 +342,7 @@ test("any encoded payload is decoded to the same from pieces of any size", () =>
         })),
       );
     }),
-    { numRuns: 200 },
+    { numRuns: runs(70, 200) },
   );
 });
 

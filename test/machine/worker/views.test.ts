@@ -27,6 +27,7 @@ import {
   uncheckedBytes,
 } from "../../support/machines/machines.js";
 import { UPSET, upset } from "../../support/machines/upset.js";
+import { runs } from "../../support/run/tries_all.js";
 
 /** One entry that puts a value of `valueBytes`. */
 function putEntry(index: number, key: string, valueBytes: number): Entry {
@@ -108,7 +109,7 @@ describe("a snapshot file from the worker thread", () => {
         expect(made.bytes.equals(wanted.bytes)).toBe(true);
         expect(made.result).toEqual(wanted.result);
       }),
-      { numRuns: 40 },
+      { numRuns: runs(15, 40) },
     );
   });
 
@@ -144,7 +145,7 @@ test("each view is the state at its index while entries are applied and the file
   let capturing = true;
   const captures = Promise.all(
     Array.from({ length: 3 }, async () => {
-      for (let round = 0; round < 25; round++) {
+      for (let round = 0; round < runs(12, 25); round++) {
         const applied = machine.appliedIndex;
         const view = await machine.capture();
         expect(view.appliedIndex).toBeGreaterThanOrEqual(applied);

@@ -19,28 +19,56 @@ one in ${TIMES} seeds where it can. Writes their numbers to that file. Exits wit
   --start S      the first of them (default 1)
 `;
 
-/** Returns seeds that together meet each situation as often as they can, up to TIMES. `runs`: seed, length in events and situations of each. */
+/** How much the length of a run counts against it. Which is best differs: all are tried. */
+const WEIGHTS = [0.5, 0.75, 1];
+
+/**
+ * Returns seeds that together meet each situation as often as they can, up to TIMES, in few events. `runs`: seed, length in events and
+ * situations of each.
+ */
 export function chooseSeeds(runs, situations) {
+  const events = (chosen) => chosen.reduce((sum, run) => sum + run.events, 0);
+  const [best] = WEIGHTS.map((weight) => withoutSpare(choose(runs, situations, weight), runs, situations)).sort(
+    (one, other) => events(one) - events(other),
+  );
+  return {
+    seeds: best.map(({ seed }) => seed).sort((one, other) => one - other),
+    missing: situations.filter((name) => timesMet(best, name) === 0),
+  };
+}
+
+function timesMet(runs, name) {
+  return runs.filter(({ met }) => met.includes(name)).length;
+}
+
+/** Takes the run that is worth most, again and again, until each situation is met as often as it can be, up to TIMES. */
+function choose(runs, situations, weight) {
   const lacking = new Map(situations.map((name) => [name, TIMES]));
+  const rarity = new Map(situations.map((name) => [name, 1 / timesMet(runs, name)]));
   const chosen = [];
   for (;;) {
     // A seed counts more for a situation that few others meet, and less when its run is long.
-    const rarity = (name) => 1 / runs.filter((run) => run.met.includes(name)).length;
     const worth = ({ met, events }) =>
-      met.filter((name) => lacking.get(name) > 0).reduce((sum, name) => sum + rarity(name), 0) / Math.sqrt(events);
-    const left = runs.filter(({ seed }) => !chosen.includes(seed));
+      met.filter((name) => lacking.get(name) > 0).reduce((sum, name) => sum + rarity.get(name), 0) / events ** weight;
+    const left = runs.filter((run) => !chosen.includes(run));
     const best = left.reduce(
       (one, other) => (one !== undefined && worth(one) >= worth(other) ? one : other),
       undefined,
     );
-    if (best === undefined || worth(best) === 0) break;
-    chosen.push(best.seed);
+    if (best === undefined || worth(best) === 0) return chosen;
+    chosen.push(best);
     for (const name of best.met) lacking.set(name, (lacking.get(name) ?? 0) - 1);
   }
-  return {
-    seeds: chosen.sort((one, other) => one - other),
-    missing: situations.filter((name) => lacking.get(name) === TIMES),
-  };
+}
+
+/** Leaves out those that the others make superfluous, the longest first. */
+function withoutSpare(chosen, runs, situations) {
+  const wanted = new Map(situations.map((name) => [name, Math.min(TIMES, timesMet(runs, name))]));
+  const longestFirst = chosen.toSorted((one, other) => other.events - one.events);
+  return longestFirst.reduce((kept, run) => {
+    const others = kept.filter((each) => each !== run);
+    return run.met.every((name) => timesMet(others, name) >= wanted.get(name)) ? others : kept;
+  }, chosen);
 }
 
 async function main() {

@@ -1,7 +1,14 @@
 import type { Patch } from "./bundle.mjs";
 import type { RunResult } from "./run.js";
 
-export interface SimulationOptions {
+export interface SimulatorOptions {
+  /** Processes. Default 2. */
+  readonly workers?: number;
+  /** Changes of the source to run with. */
+  readonly patches?: readonly Patch[];
+}
+
+export interface RunOptions {
   /** How many seeds, from `start` on (default 1). */
   readonly seeds?: number;
   readonly start?: number;
@@ -11,10 +18,6 @@ export interface SimulationOptions {
   readonly nodes?: number;
   /** Whether nodes are given their identity, or draw it; left out: the seed decides. */
   readonly identities?: "given" | "drawn" | undefined;
-  /** Processes. Default 2. */
-  readonly workers?: number;
-  /** Changes of the source to run with. */
-  readonly patches?: readonly Patch[];
   /** Each process prints all that happens. */
   readonly trace?: boolean;
   /** Do not stop at a seed that fails. */
@@ -25,6 +28,8 @@ export interface SimulationOptions {
   /** Begins no more seeds. */
   readonly signal?: AbortSignal;
 }
+
+export type SimulationOptions = SimulatorOptions & RunOptions;
 
 export type SeedResult = RunResult & { readonly cpuMs: number };
 
@@ -40,6 +45,16 @@ export interface Summary {
  * unless `goOn` is set.
  */
 export function runSimulation(options: SimulationOptions): Promise<SeedResult[]>;
+
+/** Processes that run seeds, also for several runs one after the other. */
+export class Simulator {
+  private constructor();
+  static open(options?: SimulatorOptions): Promise<Simulator>;
+  /** Like {@link runSimulation}. */
+  run(options: RunOptions): Promise<SeedResult[]>;
+  /** Ends the processes. */
+  close(): Promise<void>;
+}
 
 /** Sums of what the runs have counted. */
 export function summarize(results: readonly SeedResult[]): Summary;

@@ -1,5 +1,6 @@
 // Runs seeds of the simulator in processes of their own: `npm run sim -- --help`.
 import { fork } from "node:child_process";
+import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -17,58 +18,90 @@ const SEEDS_PER_PROCESS = 100;
  * Runs the seeds `start` to `start + seeds - 1`, and resolves with the results, in the order in which they ended. After a failure no more
  * seeds are begun, unless `goOn` is set. See launch.d.mts for the options.
  */
-export async function runSimulation(options) {
-  const {
+export async function runSimulation({ workers, patches, ...options }) {
+  const simulator = await Simulator.open({ workers, patches });
+  try {
+    return await simulator.run(options);
+  } finally {
+    await simulator.close();
+  }
+}
+
+/** Processes that run seeds. Those of one run serve the next one, too: the first seeds of a process take long, until its code is compiled. */
+export class Simulator {
+  #directory;
+  #workers;
+  #children;
+
+  constructor(directory, workers) {
+    this.#directory = directory;
+    this.#workers = workers;
+    this.#children = Array.from({ length: workers }, () => undefined);
+  }
+
+  static async open({ workers = 2, patches = [] } = {}) {
+    const cache = join(root, "node_modules/.cache");
+    await mkdir(cache, { recursive: true });
+    const simulator = new Simulator(await mkdtemp(join(cache, "cairn-sim-")), workers);
+    try {
+      await bundleSimulation(simulator.#bundle, patches);
+    } catch (error) {
+      await simulator.close();
+      throw error;
+    }
+    return simulator;
+  }
+
+  get #bundle() {
+    return join(this.#directory, "main.mjs");
+  }
+
+  async run({
     seeds,
     start = 1,
     nodes,
     identities,
-    workers = 2,
-    patches = [],
     trace = false,
     goOn = false,
     mostEvents,
     onResult,
     signal,
-  } = options;
-  const list = options.list ?? Array.from({ length: seeds }, (_, at) => start + at);
-  const cache = join(root, "node_modules/.cache");
-  await mkdir(cache, { recursive: true });
-  const directory = await mkdtemp(join(cache, "cairn-sim-"));
-  const children = [];
-  try {
-    const bundle = join(directory, "main.mjs");
-    await bundleSimulation(bundle, patches);
+    ...rest
+  }) {
+    const list = rest.list ?? Array.from({ length: seeds }, (_, at) => start + at);
     const results = [];
     let next = 0;
     let isOver = false;
-    const work = async () => {
-      let child;
-      for (let done = 0; !isOver && !signal?.aborted && next < list.length; done++) {
-        if (done % SEEDS_PER_PROCESS === 0) {
-          child?.stop();
-          child = new Worker(bundle);
-          children.push(child);
-        }
-        const result = await child.run({ seed: list[next++], nodes, identities, trace, mostEvents: mostEvents?.() });
+    const work = async (at) => {
+      while (!isOver && !signal?.aborted && next < list.length) {
+        const seed = list[next++];
+        const result = await this.#child(at).run({ seed, nodes, identities, trace, mostEvents: mostEvents?.() });
         results.push(result);
         onResult?.(result);
         if (result.failure !== undefined && !goOn) isOver = true;
       }
-      child?.stop();
     };
-    await Promise.all(Array.from({ length: Math.min(workers, list.length) }, work));
+    await Promise.all(Array.from({ length: Math.min(this.#workers, list.length) }, (_, at) => work(at)));
     return results;
-  } finally {
-    for (const child of children) child.stop();
-    await rm(directory, { recursive: true, force: true });
+  }
+
+  #child(at) {
+    if (this.#children[at]?.runs >= SEEDS_PER_PROCESS) this.#children[at].stop();
+    if (this.#children[at] === undefined || this.#children[at].isStopped) this.#children[at] = new Worker(this.#bundle);
+    return this.#children[at];
+  }
+
+  async close() {
+    await Promise.all(this.#children.map((child) => child?.stop()));
+    await rm(this.#directory, { recursive: true, force: true });
   }
 }
 
 /** A process that runs one seed after the other. */
 class Worker {
+  runs = 0;
+  isStopped = false;
   #process;
-  #isStopped = false;
 
   constructor(bundle) {
     this.#process = fork(bundle, {
@@ -79,6 +112,7 @@ class Worker {
   }
 
   run(job) {
+    this.runs += 1;
     const child = this.#process;
     return new Promise((resolve, reject) => {
       const onMessage = (result) => {
@@ -95,10 +129,12 @@ class Worker {
     });
   }
 
-  stop() {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
+  /** Resolves when the process has ended. */
+  async stop() {
+    this.isStopped = true;
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#process.kill();
+    await once(this.#process, "exit");
   }
 }
 

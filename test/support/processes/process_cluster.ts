@@ -157,6 +157,16 @@ export class ProcessCluster {
     });
   }
 
+  /** Waits until all that run follow one leader; {@link leader} waits for a majority. */
+  async leaderOfAll(): Promise<ClusterProcess> {
+    const leader = await this.leader();
+    return this.until(`all follow ${leader.id}`, async () => {
+      const now = await this.leader();
+      const following = (await this.statuses()).filter(({ leaderId }) => leaderId === now.id);
+      return following.length === this.running.size ? now : undefined;
+    });
+  }
+
   async followers(): Promise<ClusterProcess[]> {
     const { id } = await this.leader();
     return [...this.running.values()].filter((each) => each.id !== id);

@@ -3,10 +3,10 @@ import { once } from "node:events";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
-import { afterAll, onTestFinished } from "vitest";
+import { onTestFinished } from "vitest";
 
 /** The command under test; global_setup.ts builds it. */
-const COMMAND = fileURLToPath(new URL("../../../dist/cli/main.js", import.meta.url));
+export const COMMAND = fileURLToPath(new URL("../../../dist/cli/main.js", import.meta.url));
 
 /** How long a process may take to print what a test waits for, or to end, in milliseconds. A bound, not a pause. */
 const PATIENCE_MS = 60_000;
@@ -113,7 +113,7 @@ export function startProcess(file: string, args: readonly string[], options: Pro
   try {
     onTestFinished(async () => void (await command.kill()));
   } catch {
-    // Not within a test: afterAll, below, sees to it.
+    // Not within a test: killProcesses, below, sees to it.
   }
   return command;
 }
@@ -239,9 +239,11 @@ export class RunningCommand {
 
 const running = new Set<RunningCommand>();
 
-afterAll(async () => {
+/** Kills what runs still, and resolves when it has ended: end_processes.ts calls it after each file's last test. */
+export async function killProcesses(): Promise<void> {
   await Promise.all([...running].map((command) => command.kill()));
-});
+}
+
 // When the test's own process is ended before its tests are: by itself, by Ctrl-C, or because vitest is gone.
 process.once("exit", killRunning);
 for (const event of ["SIGINT", "SIGTERM", "disconnect"]) {

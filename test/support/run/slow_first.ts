@@ -2,8 +2,8 @@ import { relative } from "node:path";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /**
- * Folders in the order in which they are run: what takes longest begins first, so that no core is idle at the end. What shares a process
- * comes last, in small pieces. Vitest by itself goes by the size of files when it has not run them before.
+ * Folders in the order in which they are run: what takes longest begins first, so that no core is idle at the end. Vitest goes by the size of
+ * files when it has not run them before.
  */
 const ORDER = [
   "sim",
@@ -25,10 +25,9 @@ export class SlowFirst extends BaseSequencer {
     return [...bySize].sort((one, other) => this.#rank(one) - this.#rank(other));
   }
 
-  #rank({ moduleId, project }: TestSpecification): number {
+  #rank({ moduleId }: TestSpecification): number {
     const [folder = ""] = relative(`${this.ctx.config.root}/test`, moduleId).split("/");
     const place = ORDER.indexOf(folder);
-    const rank = place < 0 ? ORDER.length : place;
-    return project.config.isolate === false ? ORDER.length + 1 + rank : rank;
+    return place < 0 ? ORDER.length : place;
   }
 }

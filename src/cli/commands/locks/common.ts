@@ -48,7 +48,10 @@ export async function staysAlive<Result>(result: Promise<Result>): Promise<Resul
   }
 }
 
-/** Waits for a signal that ends this process; resolves with the error when the lease is lost. */
+/**
+ * Waits for a signal that ends this process; resolves with the error when the lease is lost. Call
+ * it before the lease is announced: the reader may send the signal at once.
+ */
 export function untilSignalOrLost(held: Pick<LockHandle, "signal">): Promise<StopReason | Error> {
   return staysAlive(Promise.race([untilSignal(), untilLost(held)]));
 }

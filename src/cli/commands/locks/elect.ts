@@ -40,8 +40,9 @@ async function elect(client: CairnClient, name: string, value: string, flags: El
   try {
     const { key, token } = leader;
     const text = `${name}: elected, token ${token}`;
+    const ended = untilSignalOrLost(leader);
     await print(`${flags.json ? JSON.stringify({ event: "elected", name, key, token, value }) : text}\n`);
-    const end = await untilSignalOrLost(leader);
+    const end = await ended;
     return end instanceof Error ? report(end) : exitCodes.ok;
   } finally {
     await leader[Symbol.asyncDispose]();

@@ -72,8 +72,9 @@ async function keep(client: CairnClient, id: number, { json }: Common): Promise<
   const lease = await client.leases.attach(id);
   await lease.keepAlive();
   const { ttlMs } = lease;
+  const ended = untilSignalOrLost(lease);
   await print(json ? `${JSON.stringify({ event: "kept", id, ttlMs })}\n` : `lease ${id} is kept alive\n`);
-  const end = await untilSignalOrLost(lease);
+  const end = await ended;
   return end instanceof Error ? report(end) : exitCodes.ok;
 }
 

@@ -60,10 +60,11 @@ export function lockCommand(): Command {
 
 async function hold(lock: LockHandle, flags: LockFlags): Promise<number> {
   const { name, key, token } = lock;
+  const ended = untilSignalOrLost(lock);
   await print(
     flags.json ? `${JSON.stringify({ event: "locked", name, key, token })}\n` : `${name}: locked, token ${token}\n`,
   );
-  const end = await untilSignalOrLost(lock);
+  const end = await ended;
   return end instanceof Error ? lost(lock, flags, end) : exitCodes.ok;
 }
 

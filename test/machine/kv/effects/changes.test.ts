@@ -24,6 +24,7 @@ import {
   txn,
   uncheckedBytes,
 } from "../../../support/machines/machines.js";
+import { runs } from "../../../support/run/tries_all.js";
 
 const key = fc.constantFrom("a", "ab", "b", "c");
 const value = fc.constantFrom("", "1", "2");
@@ -112,7 +113,7 @@ describe("the changes of entries", () => {
       fc.property(log, fc.integer({ min: 1, max: 5 }), (entries, batch) => {
         followAll(new MemoryMachine(), entries, batch);
       }),
-      { numRuns: 300 },
+      { numRuns: runs(100, 300) },
     );
   });
 
@@ -135,7 +136,7 @@ describe("the changes of entries", () => {
         expect(again.history.since).toBe(last.index + 1);
         await again.crash();
       }),
-      { numRuns: 15 },
+      { numRuns: runs(5, 15) },
     );
   });
 
@@ -158,7 +159,7 @@ describe("the changes of entries", () => {
         stop();
         for (const { index } of entries) expect(machine.history.recordsBefore(index)).toBeUndefined();
       }),
-      { numRuns: 200 },
+      { numRuns: runs(70, 200) },
     );
   });
 });
@@ -219,7 +220,7 @@ describe("noted effects", () => {
           expect(error).toMatchObject({ code: "CORRUPT" });
         }
       }),
-      { numRuns: 2000 },
+      { numRuns: runs(700, 2000) },
     );
   });
 

@@ -28,6 +28,7 @@ import {
   txn,
   uncheckedBytes,
 } from "../../../support/machines/machines.js";
+import { runs } from "../../../support/run/tries_all.js";
 import { outcomeOf, TxnModel } from "./model.js";
 
 const { EQUAL, NOT_EQUAL, LESS, GREATER } = ComparisonOperator;
@@ -384,6 +385,6 @@ test("transactions do in memory and in LMDB what a plain model does", async () =
         await lmdb.crash();
       }
     }),
-    { numRuns: 60 },
+    { numRuns: runs(20, 60) },
   );
 });

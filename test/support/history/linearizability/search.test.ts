@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { runs, triesAll } from "../../run/tries_all.js";
 import type { Operation } from "../history.js";
 import { checkLinearizable, type Violation } from "../linearizability.js";
 import { anyOperation, plans, type Traffic } from "./arbitrary_histories.js";
@@ -52,14 +53,14 @@ describe("the verdict equals that of trying all orders", () => {
   }
 
   test("for answers at random", () => {
-    compare(fc.array(anyOperation(fewValues, 10), { minLength: 2, maxLength: 7 }), 6000);
+    compare(fc.array(anyOperation(fewValues, 10), { minLength: 2, maxLength: 7 }), runs(1500, 6000));
   });
 
   test("for answers at random, with all calls at once and mostly unknown", () => {
     const operation = fc.tuple(anyOperation(fewValues, 2), fc.nat(2)).map(([each, kind]): Operation => {
       return kind === 0 || each.op === "get" ? each : { ...each, status: "info", ret: null };
     });
-    compare(fc.array(operation, { minLength: 4, maxLength: 7 }), 3000);
+    compare(fc.array(operation, { minLength: 4, maxLength: 7 }), runs(800, 3000));
   });
 
   test("for a register with one wrong answer", () => {
@@ -72,7 +73,7 @@ describe("the verdict equals that of trying all orders", () => {
         const possible = answers(changed);
         return operations.with(operations.indexOf(changed), possible[choice % possible.length]!);
       });
-    compare(history, 4000);
+    compare(history, runs(1000, 4000));
   });
 });
 
@@ -82,7 +83,7 @@ describe("a register that works", () => {
       fc.property(simulated(tiny, { minLength: 1, maxLength: 60 }), (history) => {
         expect(checkLinearizable(history).outcome).toBe("ok");
       }),
-      { numRuns: 500 },
+      { numRuns: runs(150, 500) },
     );
   });
 
@@ -107,7 +108,7 @@ describe("a register that works", () => {
         const verdict = checkLinearizable(history.with(history.indexOf(read), { ...read, found: true, out }));
         expect(verdict).toMatchObject({ outcome: "violation", culprit: { out } });
       }),
-      { numRuns: 500 },
+      { numRuns: runs(150, 500) },
     );
   });
 });
@@ -159,7 +160,7 @@ describe("the explanation of a violation", () => {
         expect(isLinearizable(beginning(history, before))).toBe(true);
         expect(isLinearizable(beginning(history, [...before, culprit]))).toBe(false);
       }),
-      { numRuns: 500 },
+      { numRuns: runs(150, 500) },
     );
   });
 
@@ -173,7 +174,7 @@ describe("the explanation of a violation", () => {
         for (const state of states) expect(isLinearizable([...beginning(history, before), readOf(state)])).toBe(true);
         expect(inFlight.every(({ call, ret }) => call <= culprit.ret! && ret! >= culprit.ret!)).toBe(true);
       }),
-      { numRuns: 500 },
+      { numRuns: runs(150, 500) },
     );
   });
 
@@ -193,13 +194,14 @@ describe("the explanation of a violation", () => {
 
 describe("many operations on one key", () => {
   const OPERATIONS = 5000;
+  const SEEDS = triesAll ? [1, 2, 3] : [1];
   const traffic: Traffic = { clients: 8, values: fc.constant(""), longest: 100, unknownPerMille: 50, latest: 2000 };
 
   function sample(seed: number, plansOf: fc.Arbitrary<Plan[]>): Operation[] {
     return runPlans(fc.sample(plansOf, { seed, numRuns: 1 })[0]!);
   }
 
-  test.each([1, 2, 3])("take hardly more steps than their number (seed %i)", (seed) => {
+  test.each(SEEDS)("take hardly more steps than their number (seed %i)", (seed) => {
     const history = sample(seed, uniquePlans(OPERATIONS, traffic));
     const unknown = history.filter(({ status, op }) => status === "info" && op !== "get").length;
     expect(unknown).toBeGreaterThan(OPERATIONS / 40);
@@ -208,7 +210,7 @@ describe("many operations on one key", () => {
     expect(steps).toBeLessThan(3 * OPERATIONS);
   });
 
-  test.each([1, 2, 3])("take a few more steps when the last read is wrong (seed %i)", (seed) => {
+  test.each(SEEDS)("take a few more steps when the last read is wrong (seed %i)", (seed) => {
     const history = sample(seed, uniquePlans(OPERATIONS, traffic));
     const at = history.findLastIndex(({ op, status }) => op === "get" && status === "ok");
     const wrong = { ...history[at]!, found: true, out: "never written" };
@@ -217,7 +219,7 @@ describe("many operations on one key", () => {
     expect(verdict.steps).toBeLessThan(100 * OPERATIONS);
   });
 
-  test.each([1, 2, 3])("may have mostly unknown outcomes (seed %i)", (seed) => {
+  test.each(SEEDS)("may have mostly unknown outcomes (seed %i)", (seed) => {
     const history = sample(seed, uniquePlans(OPERATIONS, { ...traffic, unknownPerMille: 600 }));
     const { outcome, steps } = checkLinearizable(history);
     expect(outcome).toBe("ok");
