@@ -37,8 +37,9 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
       return introduceResponse(await node.introduce(toIntroduction(request)));
     },
 
-    async join(request, { signal }) {
-      const { index, members, base } = await node.join(toJoin(request, node.clusterId), signal);
+    async join(request, context) {
+      const change = orStranger(node, request.name, context, () => toJoin(request, node.clusterId));
+      const { index, members, base } = await node.join(change, context.signal);
       const membership = membershipToMessage(members);
       return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
     },
@@ -81,13 +82,19 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
  * Returns the sender that a header names.
  * @throws CairnError as {@link checkPeer}
  */
-function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, { peer: address }: CallContext): MessageSender {
+function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, context: CallContext): MessageSender {
+  const from = orStranger(node, header?.senderId ?? "", context, () => checkPeer(header, node));
+  return { from, address: context.peer };
+}
+
+/** Reads the cluster and the names in a message, and tells the operator of a message with others. */
+function orStranger<Read>(node: PeerEndpoint, named: string, { peer: address }: CallContext, read: () => Read): Read {
   try {
-    return { from: checkPeer(header, node), address };
+    return read();
   } catch (error) {
     // While a node belongs to no cluster, members that know it from before may call it in vain.
     if (node.clusterId !== "") {
-      const from = isId(header?.senderId ?? "") ? header!.senderId : "a sender without a valid name";
+      const from = isId(named) ? named : "a sender without a valid name";
       node.strange({ from, address }, CairnError.from(error).text);
     }
     throw error;

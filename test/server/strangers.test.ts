@@ -83,7 +83,7 @@ test("a message for another cluster, directory or protocol is counted too, and n
   );
   expect(error.message.length).toBeLessThan(500);
   const { warnings } = await admin.getStatus({});
-  const last = "the last with a sender without a valid name at 127.0.0.1";
-  expect(warnings).toEqual([expect.stringMatching(new RegExp(`^7 message\\(s\\) whose senders.*${last}`))]);
+  const last = "the last with n7 at 127.0.0.1";
+  expect(warnings).toEqual([expect.stringMatching(new RegExp(`^8 message\\(s\\) whose senders.*${last}`))]);
   expect(node.raft.term).toBe(0);
 });
