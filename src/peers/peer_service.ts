@@ -87,7 +87,7 @@ function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, context: C
   return { from, address: context.peer };
 }
 
-/** Reads the cluster and the names in a message, and tells the operator of a message with others. */
+/** Reads the names in a message, and tells the operator of one for another cluster or node. */
 function orStranger<Read>(node: PeerEndpoint, named: string, { peer: address }: CallContext, read: () => Read): Read {
   try {
     return read();
