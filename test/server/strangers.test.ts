@@ -3,7 +3,7 @@ import { limits } from "../../src/base/limits.js";
 import { failure } from "../support/conditions.js";
 import { collect, headerTo, serve } from "../support/nodes/served_node.js";
 
-// T9 over the network: what a stranger sends that knows the cluster's id is refused, counted, shown and logged.
+// T10 over the network: what a stranger sends that knows the cluster's id is refused, counted, shown and logged.
 
 const members = ["n1", "n2"].map((id) => ({ id, address: "", role: "voter" as const }));
 
