@@ -29,7 +29,7 @@ export interface PeerAdmission {
 export const openAdmission: PeerAdmission = { admit: () => ({ assertIs() {} }) };
 
 /**
- * Admits the members of this node's cluster, each in its own name (T10): a certificate of n2 does
+ * Admits the members of this node's cluster, each in its own name (T9): a certificate of n2 does
  * not speak as n3, nor in another cluster. `refused` is told of every other caller.
  */
 export class CertificateAdmission implements PeerAdmission {

@@ -44,8 +44,8 @@ export function raftService(
 
     async join(request, context) {
       admission.admit(context).assertIs(request.name, "name");
-      const { signal } = context;
-      const { index, members, base } = await node.join(toJoin(request, node.clusterId), signal);
+      const change = orStranger(node, request.name, context, () => toJoin(request, node.clusterId));
+      const { index, members, base } = await node.join(change, context.signal);
       const membership = membershipToMessage(members);
       return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
     },
@@ -92,21 +92,22 @@ export function raftService(
 function senderOf(
   header: PeerHeader | undefined,
   node: PeerEndpoint,
-  { peer: address }: CallContext,
+  context: CallContext,
   caller: AdmittedPeer,
 ): MessageSender {
-  const from = checkedSender(header, node, address);
+  const from = orStranger(node, header?.senderId ?? "", context, () => checkPeer(header, node));
   caller.assertIs(nameOf(from), "header.sender_id");
-  return { from, address };
+  return { from, address: context.peer };
 }
 
-function checkedSender(header: PeerHeader | undefined, node: PeerEndpoint, address: string): string {
+/** Reads the names in a message, and tells the operator of one for another cluster or node. */
+function orStranger<Read>(node: PeerEndpoint, named: string, { peer: address }: CallContext, read: () => Read): Read {
   try {
-    return checkPeer(header, node);
+    return read();
   } catch (error) {
     // While a node belongs to no cluster, members that know it from before may call it in vain.
     if (node.clusterId !== "") {
-      const from = isId(header?.senderId ?? "") ? header!.senderId : "a sender without a valid name";
+      const from = isId(named) ? named : "a sender without a valid name";
       node.strange({ from, address }, CairnError.from(error).text);
     }
     throw error;

@@ -3,8 +3,8 @@ import { limits } from "../base/limits.js";
 import type { PeerAnswer, Request, Response } from "./messages.js";
 import type { RaftState } from "./state.js";
 
-// Refuses requests before any role acts on them: those of strangers (T9), and those that no correct
-// member sends (T5, T6). ARCHITECTURE.md argues why that is safe and shuts no member out.
+// Refuses requests before any role acts on them: those of strangers (T10), and those that no
+// correct member sends (T5, T6). ARCHITECTURE.md argues why that is safe and shuts no member out.
 
 /** A reason to refuse a request. `stranger`: its sender does not vote, as far as the node knows. */
 export interface Fault {
@@ -57,7 +57,7 @@ function furthestIndex(request: Request): number {
 }
 
 /**
- * Returns the fault of a sender that does not vote in this cluster (T9). Only voters campaign and
+ * Returns the fault of a sender that does not vote in this cluster (T10). Only voters campaign and
  * lead, so nobody else sends requests. A node whose log is behind does not know the latest voters,
  * though, and must not be shut out. It therefore also listens to a sender that says that it knows a
  * later membership, when no member that it knows has led for `strangerTimeouts`. It believes no

@@ -86,7 +86,7 @@ export interface AppendRejected {
 /**
  * The reason to reject entries. `safety`: the sender does something that no correct leader does;
  * see the proto's comment. `lost`: this node has less than it acknowledged, and no longer votes or
- * acknowledges (T3). `not_member`: the sender is not a voter, as far as this node knows (T9).
+ * acknowledges (T3). `not_member`: the sender is not a voter, as far as this node knows (T10).
  */
 export type AppendRejection =
   | { readonly reason: "stale_term" | "lost" | "not_member"; readonly detail: string }

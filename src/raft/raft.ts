@@ -50,8 +50,8 @@ export interface RaftOptions extends TimingOptions {
    */
   readonly memberships: readonly IndexedMembership[];
   /**
-   * Whose requests this node acts on (T9). Default: those of voters with automatic elections; those
-   * of everyone with manual ones, because then the embedder decides who leads.
+   * Whose requests this node acts on (T10). Default: those of voters with automatic elections;
+   * those of everyone with manual ones, because then the embedder decides who leads.
    */
   readonly listensTo?: "voters" | "everyone" | undefined;
   /** Overrides limits of limits.ts. */
@@ -189,7 +189,7 @@ export class Raft {
     return this.#state.violations;
   }
 
-  /** Messages that this node refused because their senders are not members (T9). */
+  /** Messages that this node refused because their senders are not members (T10). */
   get strangers(): RefusalCount {
     return this.#state.strangers;
   }

@@ -58,7 +58,7 @@ export class RaftState {
   readonly reads = new ReadQueue();
   readonly codec: MembershipCodec;
   readonly timing: Timing;
-  /** Whose requests this node acts on (T9). */
+  /** Whose requests this node acts on (T10). */
   readonly listensTo: "voters" | "everyone";
   readonly outbox = new Outbox();
 
@@ -72,7 +72,7 @@ export class RaftState {
   termLeader: string | undefined;
   /** Messages since the start that no correct member sends. */
   violations = NO_REFUSALS;
-  /** Messages since the start of senders that are not members, as far as this node knows (T9). */
+  /** Messages since the start of senders that are not members, as far as this node knows (T10). */
   strangers = NO_REFUSALS;
   /** Candidate, pre-candidate: the vote that each member gave or denied. */
   votes = new Map<string, boolean>();
@@ -227,7 +227,7 @@ export class RaftState {
 
   /**
    * Whether this node has heard from no leader for so long that its membership may be outdated
-   * (T9).
+   * (T10).
    */
   get isForsaken(): boolean {
     return this.role !== "leader" && this.#silentTicks >= limits.strangerTimeouts * this.timing.electionTicks;

@@ -21,7 +21,7 @@ import {
   voters,
 } from "../support/nodes/core.js";
 
-// T9: requests are those of voters. Each test is an attack, or a case in which a refusal would shut a member out.
+// T10: requests are those of voters. Each test is an attack, or a case in which a refusal would shut a member out.
 
 const LATEST = 3;
 const history = [
@@ -90,7 +90,7 @@ function expectRefusal(raft: Raft, request: Request, detail: string): void {
   expect(raft.violations.count).toBe(0);
 }
 
-describe("a sender that is no voter (T9)", () => {
+describe("a sender that is no voter (T10)", () => {
   const senders: [string, string, number, string][] = [
     ["a stranger", "mallory", 0, "mallory is not a member in the membership of index 3"],
     ["a member that was removed", "old", 1, "old is not a member"],
@@ -176,7 +176,7 @@ describe("a sender that is no voter (T9)", () => {
   });
 });
 
-describe("nobody that may be needed is shut out (T9)", () => {
+describe("nobody that may be needed is shut out (T10)", () => {
   test("a directory without a membership listens to everyone", () => {
     const raft = startNode({ elections: "automatic", listensTo: undefined, memberships: [{ index: 0, members: [] }] });
     expect(ask(raft, requestVote(1, [1, 1], { from: "n7", membershipIndex: 0 })).granted).toBe(true);

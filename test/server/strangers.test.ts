@@ -3,7 +3,7 @@ import { limits } from "../../src/base/limits.js";
 import { failure } from "../support/conditions.js";
 import { collect, headerTo, serve } from "../support/nodes/served_node.js";
 
-// T9 over the network: what a stranger sends that knows the cluster's id is refused, counted, shown and logged.
+// T10 over the network: what a stranger sends that knows the cluster's id is refused, counted, shown and logged.
 
 const members = ["n1", "n2"].map((id) => ({ id, address: "", role: "voter" as const }));
 
@@ -83,7 +83,7 @@ test("a message for another cluster, directory or protocol is counted too, and n
   );
   expect(error.message.length).toBeLessThan(500);
   const { warnings } = await admin.getStatus({});
-  const last = "the last with a sender without a valid name at 127.0.0.1";
-  expect(warnings).toEqual([expect.stringMatching(new RegExp(`^7 message\\(s\\) whose senders.*${last}`))]);
+  const last = "the last with n7 at 127.0.0.1";
+  expect(warnings).toEqual([expect.stringMatching(new RegExp(`^8 message\\(s\\) whose senders.*${last}`))]);
   expect(node.raft.term).toBe(0);
 });

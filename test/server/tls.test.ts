@@ -130,7 +130,7 @@ function asSender(node: Parameters<typeof headerTo>[0], senderId: string) {
 }
 
 describe("RaftService with TLS", () => {
-  test("is for members in their own names, in every method that names its sender (T10)", async () => {
+  test("is for members in their own names, in every method that names its sender (T9)", async () => {
     const { address, node } = await serve(await filesOf());
     const n2 = connect(address, await peers.node(CLUSTER, "n2"));
     expect(await n2.raft.requestVote({ ...vote(node), ...asSender(node, "n2") })).toMatchObject({ voteGranted: false });
@@ -178,7 +178,7 @@ describe("RaftService with TLS", () => {
     expect(await failureOf(alice.raft.requestVote(vote(node)))).toMatch(/no authority of members \(--tls-peer-ca\)/);
   });
 
-  test("a member that dials accepts the certificate of the member that it means alone (T10)", async () => {
+  test("a member that dials accepts the certificate of the member that it means alone (T9)", async () => {
     const { address } = await serve(await filesOf());
     const own = await NodeTls.open(await filesOf(await peers.node(CLUSTER, "n2")));
     onTestFinished(() => own.close());

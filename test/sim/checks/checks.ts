@@ -224,7 +224,7 @@ export class Checks {
     if (streamErrors.has(code) || isFoundOut) return;
     // The sender is far ahead: a hostile message has sent it there.
     if (code === "FAILED_PRECONDITION" && String(error).includes("termJump")) return;
-    // T9: the receiver does not know yet that the sender votes.
+    // T10: the receiver does not know yet that the sender votes.
     if (code === "FAILED_PRECONDITION" && /is not a (member|voter) in the membership/.test(String(error))) return;
     if (code === "FAILED_PRECONDITION" && String(error).includes("is another directory than the one")) return;
     // The node has found out meanwhile that it has lost data (T3).

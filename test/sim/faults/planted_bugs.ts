@@ -594,7 +594,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "a stranger is listened to",
-    rule: "T9: requests are those of voters",
+    rule: "T10: requests are those of voters",
     patches: [
       {
         file: "src/raft/admission.ts",
@@ -605,7 +605,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "a stranger is listened to because it names a later membership",
-    rule: "T9: nobody that a node does not know is listened to while a leader is heard",
+    rule: "T10: nobody that a node does not know is listened to while a leader is heard",
     patches: [
       {
         file: "src/raft/admission.ts",

@@ -83,7 +83,7 @@ export class HostileMember {
     return Promise.resolve(after > most ? `its term went from ${before} to ${after}` : undefined);
   }
 
-  /** Somebody that is no voter (T9). One that says that it knows a later membership may be listened to after a silence. */
+  /** Somebody that is no voter (T10). One that says that it knows a later membership may be listened to after a silence. */
   #stranger(node: RunningNode): Promise<string | undefined> | undefined {
     const { random } = this;
     const { raft } = node;
