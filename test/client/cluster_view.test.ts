@@ -31,7 +31,7 @@ test("a node is new until it knows the members of its cluster", () => {
   expect(new ClusterView([old, answer("h:7102", "")]).hasNewNode).toBe(true);
 });
 
-test("a caller that every node refuses is told so, and not that nobody is there", () => {
+test("a caller that every node refuses learns of the refusal", () => {
   const silent = { address: "h:7101", error: new CairnError("UNREACHABLE", "nobody is there") };
   const refused = { address: "h:7102", error: new CairnError("UNAUTHENTICATED", "who are you") };
   const error = (code: string, text: string) => expect.objectContaining({ code, text });
