@@ -30,3 +30,12 @@ test("a node is new until it knows the members of its cluster", () => {
   expect(new ClusterView([old, silent]).hasNewNode).toBe(false);
   expect(new ClusterView([old, answer("h:7102", "")]).hasNewNode).toBe(true);
 });
+
+test("a caller that every node refuses learns of the refusal", () => {
+  const silent = { address: "h:7101", error: new CairnError("UNREACHABLE", "nobody is there") };
+  const refused = { address: "h:7102", error: new CairnError("UNAUTHENTICATED", "who are you") };
+  const error = (code: string, text: string) => expect.objectContaining({ code, text });
+  expect(() => new ClusterView([silent])).toThrow(error("UNREACHABLE", "no node answers: nobody is there"));
+  const text = "no node answers this caller: nobody is there; who are you";
+  expect(() => new ClusterView([silent, refused])).toThrow(error("UNAUTHENTICATED", text));
+});

@@ -42,8 +42,8 @@ export class ClusterAdmin {
 
   /**
    * Asks all endpoints for their status.
-   * @throws CairnError UNREACHABLE when none answers; WRONG_CLUSTER when guessed ones are of two
-   * clusters
+   * @throws CairnError UNREACHABLE, UNAUTHENTICATED or PERMISSION_DENIED when none answers;
+   * WRONG_CLUSTER when guessed ones are of two clusters
    */
   async look(): Promise<ClusterView> {
     const view = new ClusterView(await Promise.all(this.endpoints.map((address) => this.#ask(address))));

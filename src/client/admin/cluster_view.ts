@@ -13,12 +13,18 @@ export class ClusterView {
   /** Sorted: the most advanced node comes first. */
   readonly #known: readonly Known[];
 
-  /** @throws CairnError UNREACHABLE when none has answered */
+  /**
+   * @throws CairnError UNREACHABLE when none has answered; UNAUTHENTICATED, PERMISSION_DENIED when
+   * one of those has refused the caller
+   */
   constructor(answers: readonly StatusAnswer[]) {
     const known = answers.filter((answer): answer is Known => "status" in answer);
     if (known.length === 0) {
-      const reasons = answers.flatMap((answer) => ("error" in answer ? [answer.error.text] : []));
-      throw new CairnError("UNREACHABLE", `no node answers: ${reasons.join("; ")}`);
+      const errors = answers.flatMap((answer) => ("error" in answer ? [answer.error] : []));
+      const refusal = errors.find(({ code }) => code === "UNAUTHENTICATED" || code === "PERMISSION_DENIED");
+      const reasons = errors.map(({ text }) => text).join("; ");
+      if (refusal !== undefined) throw new CairnError(refusal.code, `no node answers this caller: ${reasons}`);
+      throw new CairnError("UNREACHABLE", `no node answers: ${reasons}`);
     }
     this.#known = known.sort((one, other) => compare(other.status, one.status));
   }

@@ -70,6 +70,8 @@ function handshake(socket: Socket, name: string, files: ClientFiles) {
       socket,
       secureContext: files.context,
       ALPNProtocols: ["h2"],
+      // Whatever NODE_TLS_REJECT_UNAUTHORIZED says in the environment.
+      rejectUnauthorized: true,
       host: name,
       // An IP address must not be sent as a server name (RFC 6066); the check takes `host`.
       ...(isIP(name) === 0 && { servername: name }),
