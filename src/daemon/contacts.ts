@@ -81,7 +81,7 @@ export class Contacts {
 
 /** Returns whether a node refuses this one by its certificate, or is not the one that was meant. */
 function isRefusal({ code, text }: CairnError): boolean {
-  return code === "PERMISSION_DENIED" || (code === "UNREACHABLE" && /certificate/i.test(text));
+  return code === "PERMISSION_DENIED" || (code === "UNREACHABLE" && /certificate|TLS|SSL/i.test(text));
 }
 
 /**

@@ -69,7 +69,6 @@ export class Ingress {
       throw new CairnError("INVALID_ARGUMENT", `ingress address ${JSON.stringify(listen)} must be host:port`);
     }
     checkExposure(listen, { tls: tls !== undefined, insecure });
-    if (tls === undefined) warnOfExposure(listen, logger);
     const server = createServer({ pauseOnConnect: true, noDelay: true });
     await new Promise<void>((resolve, reject) => {
       server.once("error", (cause) => {
@@ -79,6 +78,7 @@ export class Ingress {
       server.listen({ host: v6 ?? host, port: Number(port) }, resolve);
     });
     server.removeAllListeners("error");
+    if (tls === undefined) warnOfExposure(listen, logger);
     const bound = server.address();
     const boundPort = typeof bound === "object" && bound !== null ? bound.port : port;
     return new Ingress(server, `${host}:${boundPort}`, options);

@@ -28,8 +28,8 @@ export interface PeerAdmission {
 export const openAdmission: PeerAdmission = { admit: () => ({ assertIs() {} }) };
 
 /**
- * Admits the members of this node's cluster, each in its own name: a certificate of n2 does not
- * speak as n3, nor in another cluster. `refused` is told of every other caller.
+ * Admits the members of this node's cluster, each in its own name (T9): a certificate of n2 does
+ * not speak as n3, nor in another cluster. `refused` is told of every other caller.
  */
 export class CertificateAdmission implements PeerAdmission {
   constructor(

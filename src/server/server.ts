@@ -104,7 +104,6 @@ export class CairnServer {
       throw new CairnError("INVALID_ARGUMENT", `listen address ${JSON.stringify(listen)} must be host:port`);
     }
     checkExposure(listen, { tls: security !== undefined, insecure });
-    if (security === undefined) warnOfExposure(listen, logger);
     const server = new grpc.Server(serverOptions);
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
     noteCallers(server, security);
@@ -130,6 +129,7 @@ export class CairnServer {
     const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services);
     const port = await bind(server, listen, security?.serverCredentials);
     if (options.ingressSocket !== undefined) await bind(server, `unix:${options.ingressSocket}`, ingressCredentials);
+    if (security === undefined) warnOfExposure(listen, logger);
     setServing(true);
     const host = listen.slice(0, listen.lastIndexOf(":"));
     return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison);

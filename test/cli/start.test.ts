@@ -137,7 +137,8 @@ describe("cairn start", () => {
         /cannot listen on no\.such\.host\.invalid:0.*Give a free host:port/,
       ],
     ])("when --listen has %s", async (_, listen, text) => {
-      await fails(["--id", "a", "--data", await temporaryDirectory(), "--listen", listen, ...PATIENT], text);
+      const data = await temporaryDirectory();
+      await fails(["--id", "a", "--data", data, "--listen", listen, "--insecure", ...PATIENT], text);
     });
 
     test("when the port is in use", async () => {

@@ -22,7 +22,7 @@ function clientAt(address: string, settings: ChannelSettings): Client<typeof Key
   return channel.client(KeyValueService);
 }
 
-describe("a cluster with mutual TLS", () => {
+describe("a cluster with mutual TLS (T9)", () => {
   let directory: string;
   let cluster: ProcessCluster;
   let peers: TestAuthority;

@@ -1262,7 +1262,8 @@ export const SnapshotRefusalSchema: GenEnum<SnapshotRefusal> = /*@__PURE__*/
  * Errors of every method: INVALID_ARGUMENT for a message that no correct peer sends (the text says
  * what is wrong with it), such as one with a term (termMax), an index (indexMax) or a size
  * (countMax) above 2^48; FAILED_PRECONDITION when cluster id, receiver or protocol version do not
- * match; UNAVAILABLE while the node starts or stops. A refusal that Raft provides for (an old term,
+ * match; PERMISSION_DENIED, with TLS, for a caller whose certificate is not that of the member in
+ * whose name it speaks; UNAVAILABLE while the node starts or stops. A refusal that Raft provides for (an old term,
  * a log that does not match) is an answer, not an error.
  *
  * @generated from service cairn.v1.RaftService

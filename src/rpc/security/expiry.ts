@@ -18,8 +18,13 @@ export function expiryWarning(info: CertificateInfo, nowMs: number): string | un
   const days = daysLeft(info, nowMs);
   if (days >= limits.certificateWarningDays) return undefined;
   const at = new Date(info.expiresMs).toISOString();
-  const when = days < 0 ? `has ended at ${at}` : `ends at ${at}, in ${days === 1 ? "1 day" : `${days} days`}`;
+  const when = days < 0 ? `has ended at ${at}` : `ends at ${at}, ${remaining(days)}`;
   return `the certificate of ${info.subject} in ${info.file} ${when}: replace the file`;
+}
+
+function remaining(days: number): string {
+  if (days === 0) return "within a day";
+  return days === 1 ? "in 1 day" : `in ${days} days`;
 }
 
 /** Remembers which warnings were logged, so that each step is logged once. */

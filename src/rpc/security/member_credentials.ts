@@ -39,7 +39,7 @@ export interface PeerIdentity {
 
 /**
  * Credentials for one member, with the certificates that the node has when it connects. A member is
- * known by the node that its certificate names: its address may be anything.
+ * known by the node that its certificate names (T9): its address may be anything.
  */
 export class ToMember extends grpc.ChannelCredentials {
   constructor(

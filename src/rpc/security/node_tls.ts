@@ -58,7 +58,9 @@ export class NodeTls implements MemberCredentials {
   #used: string;
   /** Files that cannot be used, as they were at the last look. */
   #rejection: { readonly reason: string; readonly digest: string; readonly isTold: boolean } | undefined;
-  #isLooking = false;
+  #looking: Promise<void> = Promise.resolve();
+  /** Looks that have not ended. */
+  #underWay = 0;
   #refusals = { untold: 0, toldMs: Number.NEGATIVE_INFINITY };
 
   private constructor(
@@ -72,13 +74,17 @@ export class NodeTls implements MemberCredentials {
     this.#replaceable = new ReplaceableServerCredentials(this.#serverOptions(), this.#material.server);
     this.serverCredentials = this.#replaceable;
     this.#tellExpiry();
-    this.#timer = setInterval(() => void this.look(), limits.tlsReloadMs);
+    this.#timer = setInterval(() => {
+      // A file system that hangs must not gather looks.
+      if (this.#underWay === 0) void this.look();
+    }, limits.tlsReloadMs);
     this.#timer.unref();
   }
 
   /**
    * Reads the files.
    * @throws CairnError INVALID_ARGUMENT when one cannot be read or used
+   * @internal
    */
   static async open(files: NodeTlsFiles, options: NodeTlsOptions = {}): Promise<NodeTls> {
     if ((files.peerCertificate === undefined) !== (files.peerKey === undefined)) {
@@ -113,15 +119,14 @@ export class NodeTls implements MemberCredentials {
   }
 
   /** Looks for changed files now, rather than at the next interval. Never rejects. */
-  async look(): Promise<void> {
-    if (this.#isLooking) return;
-    this.#isLooking = true;
-    try {
+  look(): Promise<void> {
+    this.#underWay++;
+    this.#looking = this.#looking.then(async () => {
       await this.#reload();
-    } finally {
-      this.#isLooking = false;
-    }
-    this.#tellExpiry();
+      this.#tellExpiry();
+      this.#underWay--;
+    });
+    return this.#looking;
   }
 
   /**

@@ -1,4 +1,4 @@
-import type { X509Certificate } from "node:crypto";
+import { constants, type X509Certificate } from "node:crypto";
 import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
 import { CairnError } from "../../base/errors.js";
 import { certificatesIn, isSignedBy } from "./authorities.js";
@@ -50,8 +50,14 @@ export interface TlsMaterial {
   readonly certificates: readonly CertificateInfo[];
 }
 
-/** No node and no client speaks an older version. Node prefers TLS 1.3. */
-const VERSIONS = { minVersion: "TLSv1.2" } as const satisfies SecureContextOptions;
+/**
+ * No node and no client speaks an older version; Node prefers TLS 1.3. No session is resumed: each
+ * connection is judged by the authorities of its time, with all certificates of its caller.
+ */
+const PROTOCOL = {
+  minVersion: "TLSv1.2",
+  secureOptions: constants.SSL_OP_NO_TICKET,
+} as const satisfies SecureContextOptions;
 
 /**
  * Reads the contents of a node's files.
@@ -72,7 +78,7 @@ export function materialOf(
   const peers = certificatesIn(peerCertificate, text(peerCertificate));
   const authorities = [clientCa, peerCa].flatMap((file) => (file === undefined ? [] : [text(file)]));
   const server = {
-    ...VERSIONS,
+    ...PROTOCOL,
     cert: text(certificate),
     key: text(key),
     ...(authorities.length > 0 && { ca: authorities }),
@@ -96,7 +102,7 @@ export function materialOf(
     const said = `${peerCertificate} is not signed by an authority in ${peerCa}, so no member would accept it`;
     throw new CairnError("INVALID_ARGUMENT", `${said}. ${advice}`);
   }
-  const context = { ...VERSIONS, cert: text(peerCertificate), key: text(peerKey), ca: text(peerCa) };
+  const context = { ...PROTOCOL, cert: text(peerCertificate), key: text(peerKey), ca: text(peerCa) };
   return { ...common, peer: contextOf(context, peerCertificate, peerKey), node };
 }
 

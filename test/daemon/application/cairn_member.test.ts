@@ -1,4 +1,5 @@
 import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnMember } from "../../../src/daemon/application/cairn_member.js";
 import type { ClusterEvent } from "../../../src/daemon/application/cluster_events.js";
@@ -6,7 +7,9 @@ import type { MemberEvent } from "../../../src/daemon/events.js";
 import type { ApplyResult, StateMachine } from "../../../src/machine/state_machine.js";
 import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
 import { inMemory, ownMachine } from "../../../src/server/machine/own_machine.js";
+import { TestAuthority, writeNodeFiles } from "../../support/certificates.js";
 import { failure, isSettled, until } from "../../support/conditions.js";
+import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
 import { answer, command, Words } from "../../support/machines/words.js";
 import { OwnCluster, type WordsMember } from "./own_cluster.js";
 
@@ -25,6 +28,25 @@ describe("a cluster of CairnMembers", () => {
     }
     expect(await words(cluster.get("n2"))).toEqual(["from n1", "from n2", "from n3"]);
     expect((await cluster.get("n3").propose(command("quiet"))).result.byteLength).toBe(0);
+  });
+
+  test("does all of it with TLS, and a member without the right certificate takes no part", async () => {
+    const directory = await temporaryDirectory();
+    const [peers, clients] = await Promise.all([TestAuthority.create("peers"), TestAuthority.create("clients")]);
+    const filesOf = async (id: string, name = "words") =>
+      writeNodeFiles(join(directory, id), await peers.node(name, id), { clients, peers });
+    const files = Object.fromEntries(await Promise.all(THREE.map(async (id) => [id, await filesOf(id)])));
+    const cluster = await OwnCluster.prepare(THREE);
+    await Promise.all(THREE.map((id) => cluster.start(id, { tls: files[id] })));
+    for (const id of THREE) await cluster.get(id).propose(command(`from ${id}`));
+    for (const id of THREE) expect(await words(cluster.get(id))).toEqual(["from n1", "from n2", "from n3"]);
+    const wrong = { id: "n4", directory: join(directory, "data"), machine: inMemory(() => new Words()) };
+    const tls = files.n3!;
+    await failure("INVALID_ARGUMENT", CairnMember.start({ ...wrong, listen: "127.0.0.1:0", tls }), "this node is n4");
+    await failure("INVALID_ARGUMENT", CairnMember.start({ ...wrong, listen: "0.0.0.0:0" }), "--insecure");
+    const { peerCa: _, ...withoutPeers } = tls;
+    const joining = { ...wrong, id: "n3", listen: "127.0.0.1:0", join: ["127.0.0.1:1"], tls: withoutPeers };
+    await failure("INVALID_ARGUMENT", CairnMember.start(joining), "--tls-peer-ca");
   });
 
   test("brings many concurrent proposals into one order", async () => {
