@@ -53,7 +53,7 @@ export interface LaunchedMember<Node extends MemberNode>
 /**
  * Starts a member with its node, its server, its connections to the others, its healing from their
  * snapshots, and its ingress processes.
- * @throws CairnError as {@link openNodeTls}, {@link RunningMember.start} and {@link Ingress.open} do
+ * @throws CairnError as {@link openNodeTls}, {@link RunningMember.start} and {@link Ingress.open}
  */
 export async function launch<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,

@@ -5,7 +5,9 @@ import type { CertificateInfo } from "./tls_material.js";
 
 const DAY_MS = 24 * 3_600_000;
 
-/** Share of its life that a certificate must have left: one for a day is not always about to end. */
+/**
+ * Share of its life that a certificate must have left: one for a day is not always about to end.
+ */
 const LIFE_LEFT = 1 / 3;
 
 /** Days before the end of a certificate at which a further warning is logged. */

@@ -31,7 +31,7 @@ export function settingsTo(
   return credentials === undefined ? settings : { ...settings, credentials: credentials.to(member) };
 }
 
-/** What connections between members use at present. */
+/** The certificates that connections between members use at present. */
 export interface PeerIdentity {
   readonly context: SecureContext;
   readonly node: NodeName;
