@@ -120,7 +120,7 @@ export interface NodeFiles {
 export async function writeNodeFiles(
   directory: string,
   { certificate, key }: Issued,
-  { clients, peers }: { readonly clients: TestAuthority; readonly peers: TestAuthority },
+  { clients, peers }: { readonly clients: string | TestAuthority; readonly peers: string | TestAuthority },
 ): Promise<NodeFiles> {
   await mkdir(directory, { recursive: true });
   const files = {
@@ -131,8 +131,8 @@ export async function writeNodeFiles(
   };
   await replaceFile(files.certificate, certificate);
   await replaceFile(files.key, key);
-  await replaceFile(files.clientCa, clients.pem);
-  await replaceFile(files.peerCa, peers.pem);
+  await replaceFile(files.clientCa, typeof clients === "string" ? clients : clients.pem);
+  await replaceFile(files.peerCa, typeof peers === "string" ? peers : peers.pem);
   return files;
 }
 

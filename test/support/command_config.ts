@@ -1,4 +1,4 @@
-import { parseArgs } from "node:util";
+import { type ParseArgsConfig, parseArgs } from "node:util";
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
 /** What an option may be, and how that is called. */
@@ -7,6 +7,7 @@ const kinds = {
   number: { pattern: /^\d+(\.\d+)?$/, name: "a number" },
   whole: { pattern: /^\d+$/, name: "a whole number" },
   count: { pattern: /^[1-9]\d*$/, name: "a whole number" },
+  flag: { pattern: /^(true|false)$/, name: "given without a value" },
   versions: { pattern: /^\d+(\.\d+)*(,\d+(\.\d+)*)*$/, name: "versions, such as 22,24.1" },
 } as const;
 
@@ -26,8 +27,12 @@ export function commandConfig(
 ): ViteUserConfig {
   const { values } = parseArgs({
     args: process.argv.slice(process.argv.indexOf("--") + 1),
-    options: Object.fromEntries(
-      Object.entries(options).map(([option, { default: value }]) => [option, { type: "string", default: value }]),
+    options: Object.fromEntries<NonNullable<ParseArgsConfig["options"]>[string]>(
+      Object.entries(options).map(([option, { kind, default: value }]) =>
+        kind === "flag"
+          ? [option, { type: "boolean", default: value === "true" }]
+          : [option, { type: "string", default: value }],
+      ),
     ),
   });
   const env: Record<string, string> = {};

@@ -2,9 +2,13 @@ import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AdminService, type GetStatusResponse, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
+import type { ConnectionOptions } from "../../../src/client/security/connection.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
+import { clientCredentials } from "../../../src/rpc/security/client_tls.js";
 import { type RunningCommand, startCommand, startCommandOnHost } from "../../support/processes/processes.js";
+
 import { TcpProxy } from "../../support/processes/tcp_proxy.js";
+import type { TortureCertificates } from "./certificates.js";
 
 /** Preloaded into each process, so that its disk can be made slow. */
 const SLOW_SYNCS = new URL("../../support/disk/slow_syncs.mjs", import.meta.url).href;
@@ -17,6 +21,8 @@ export interface ClusterOptions {
   readonly nodes: number;
   /** For every `cairn start`. */
   readonly args: readonly string[];
+  /** The nodes' certificates; without them, nothing is encrypted. */
+  readonly certificates?: TortureCertificates | undefined;
 }
 
 /** A process that is a member, or was one. */
@@ -36,6 +42,7 @@ export class NodeProcess {
     readonly front: TcpProxy,
     /** How the others reach it: one way each, by the other's id. */
     readonly links: Map<string, TcpProxy>,
+    private readonly connection: ConnectionOptions,
   ) {}
 
   get isRunning(): boolean {
@@ -44,7 +51,8 @@ export class NodeProcess {
 
   /** Straight to the process, past all proxies. */
   get channel(): SharedChannel {
-    this.#channel ??= openChannel(this.address);
+    const { tls } = this.connection;
+    this.#channel ??= openChannel(this.address, tls && { credentials: clientCredentials(tls) });
     return this.#channel;
   }
 
@@ -142,6 +150,11 @@ export class ProcessCluster {
     return this.nodes.flatMap((node) => [...node.links.values()]);
   }
 
+  /** How clients connect. */
+  get connection(): ConnectionOptions {
+    return this.options.certificates?.connection ?? {};
+  }
+
   get endpoints(): string[] {
     return this.nodes.map(({ front }) => front.address);
   }
@@ -159,6 +172,7 @@ export class ProcessCluster {
       join(this.options.directory, id),
       await TcpProxy.start(target),
       new Map(),
+      this.connection,
     );
     for (const other of this.nodes) {
       node.links.set(other.id, await TcpProxy.start(target));
@@ -191,7 +205,8 @@ export class ProcessCluster {
       this.#isFounder(node) && how === "as usual"
         ? ["--cluster", this.#bootstrap]
         : ["--join", this.founders.map(({ front }) => front.address).join(",")];
-    const settings = ["--json", "--log-level", "info", ...this.options.args];
+    const tls = (await this.options.certificates?.flagsOf(node.id)) ?? [];
+    const settings = ["--json", "--log-level", "info", ...tls, ...this.options.args];
     const args = ["start", ...where, "--advertise", node.front.address, ...members];
     args.push("--peer-addresses", peers.join(","), ...settings);
     const env = { NODE_OPTIONS: `--import ${SLOW_SYNCS}`, CAIRN_TEST_SYNC_DELAY: node.syncDelayFile };

@@ -2,6 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { CairnError } from "../../../src/base/errors.js";
 import { CairnClient } from "../../../src/client/client.js";
 import type { LockHandle } from "../../../src/client/locks/lock.js";
+import type { ConnectionOptions } from "../../../src/client/security/connection.js";
 import { op } from "../../../src/client/txn/steps.js";
 import type { Random } from "../../support/random.js";
 
@@ -50,6 +51,7 @@ export class TortureHolder {
     private readonly endpoints: readonly string[],
     private readonly random: Random,
     private readonly shared: SharedLock,
+    private readonly connection: ConnectionOptions = {},
   ) {
     this.#client = this.#newClient();
     this.done = this.#run();
@@ -116,7 +118,7 @@ export class TortureHolder {
   }
 
   #newClient(): CairnClient {
-    return new CairnClient({ endpoints: this.endpoints, timeoutMs: TIMEOUT_MS });
+    return new CairnClient({ ...this.connection, endpoints: this.endpoints, timeoutMs: TIMEOUT_MS });
   }
 }
 

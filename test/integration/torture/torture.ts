@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import { CairnClient } from "../../../src/client/client.js";
+import type { ConnectionOptions } from "../../../src/client/security/connection.js";
 import { type Operation, writeHistory } from "../../support/history/history.js";
 import { checkLinearizable, describe } from "../../support/history/linearizability.js";
 import { Random } from "../../support/random.js";
+import { TortureCertificates } from "./certificates.js";
 import { ChangeLedger } from "./change_ledger.js";
 import { type NodeProcess, ProcessCluster } from "./cluster.js";
 import { SharedLock, TortureHolder } from "./holder.js";
@@ -25,6 +27,8 @@ const WATCHED_MS = 60_000;
 /** How long the healed cluster may take until all members have applied the same, in ms. */
 const CONVERGE_MS = 60_000;
 
+const NEVER = new Promise<never>(() => {});
+
 export interface TortureOptions {
   readonly minutes: number;
   readonly nodes: number;
@@ -32,6 +36,8 @@ export interface TortureOptions {
   readonly seed: number;
   /** Where the history goes, as JSON lines. Default: nowhere, unless it is at fault. */
   readonly history?: string | undefined;
+  /** Mutual TLS, with certificates that are replaced every 30 s. */
+  readonly tls?: boolean | undefined;
   readonly progress?: ((line: string) => void) | undefined;
 }
 
@@ -57,6 +63,8 @@ export interface TortureReport {
   /** Writes on the condition that the lock was held, and those that were refused because it was not. */
   readonly fencedWrites: number;
   readonly refusedWrites: number;
+  /** How often all certificates were replaced. */
+  readonly replacements: number;
 }
 
 /**
@@ -84,6 +92,7 @@ class TortureRun {
   readonly history: Operation[] = [];
   readonly #counts: OperationCounts = { ok: 0, unknown: 0, failed: 0 };
   readonly #ledger = new ChangeLedger();
+  #connection: ConnectionOptions = {};
 
   constructor(
     private readonly options: TortureOptions,
@@ -93,26 +102,34 @@ class TortureRun {
   async toItsEnd(): Promise<TortureReport> {
     const { minutes, nodes, seed, progress = () => {} } = this.options;
     const args = ["--snapshot-entries", "200", "--trailing-log-bytes", "0", "--segment-bytes", `${5 * 1024 * 1024}`];
-    const cluster = await ProcessCluster.start({ directory: this.directory, nodes, args });
+    const certificates = this.options.tls ? await TortureCertificates.create(this.directory) : undefined;
+    const cluster = await ProcessCluster.start({ directory: this.directory, nodes, args, certificates });
+    this.#connection = cluster.connection;
     try {
       const random = new Random(seed);
       const endpoints = cluster.endpoints;
       const clients = Array.from({ length: CLIENTS }, (_, at) => this.#client(`c${at}`, endpoints, random));
       const watchers = WATCHERS.map(
-        (pauseMs, at) => new TortureWatcher(`w${at}`, endpoints, this.#ledger, { pauseMs }),
+        (pauseMs, at) => new TortureWatcher(`w${at}`, endpoints, this.#ledger, { pauseMs }, this.#connection),
       );
       const lock = new SharedLock();
       const holders = Array.from(
         { length: HOLDERS },
-        () => new TortureHolder(endpoints, new Random(random.whole(0, 2 ** 31)), lock),
+        () => new TortureHolder(endpoints, new Random(random.whole(0, 2 ** 31)), lock, this.#connection),
       );
       const nemesis = new Nemesis(cluster, new Random(seed + 1), progress);
+      certificates?.replaceAgainAndAgain(progress);
       const end = performance.now() + minutes * 60_000;
       const unexpected = Promise.race([nemesis.done, ...[...clients, ...watchers, ...holders].map(({ done }) => done)]);
       while (performance.now() < end) {
-        await Promise.race([unexpected, pause(Math.min(10_000, Math.max(0, end - performance.now())))]);
+        await Promise.race([
+          unexpected,
+          certificates?.failed ?? NEVER,
+          pause(Math.min(10_000, Math.max(0, end - performance.now()))),
+        ]);
         progress(`operations: ${JSON.stringify(this.#counts)}`);
       }
+      await certificates?.stop();
       await nemesis.stop();
       await Promise.all([...clients, ...holders].map((client) => client.stop()));
       await this.#checkLeasesEnd(endpoints);
@@ -126,8 +143,11 @@ class TortureRun {
         watchedWrites: sum("checked"),
         watchRestarts: sum("restarts"),
       };
-      return { operations: this.#counts, faults: nemesis.counts, ...facts, steps, ...watched, ...lock.counts };
+      const replacements = certificates?.replacements ?? 0;
+      const counts = { ...watched, ...lock.counts, replacements };
+      return { operations: this.#counts, faults: nemesis.counts, ...facts, steps, ...counts };
     } finally {
+      await certificates?.stop();
       await cluster.stop();
     }
   }
@@ -136,12 +156,12 @@ class TortureRun {
     const own = new Random(random.whole(0, 2 ** 31));
     const record = (operation: Operation) => this.history.push(operation);
     const answered = (index: number, key: string, value: string) => this.#ledger.answered(index, key, value);
-    return new TortureClient(name, endpoints, own, record, answered, this.#counts);
+    return new TortureClient(name, endpoints, own, record, answered, this.#counts, this.#connection);
   }
 
   /** Leases that nobody keeps end by themselves. */
   async #checkLeasesEnd(endpoints: readonly string[]) {
-    await using client = new CairnClient({ endpoints });
+    await using client = new CairnClient({ ...this.#connection, endpoints });
     const end = performance.now() + LEASES_MS;
     for (;;) {
       const leases = await client.leases.list();
@@ -155,7 +175,7 @@ class TortureRun {
 
   /** Each watch has reported everything, and its copy is the state. */
   async #checkWatchers(watchers: readonly TortureWatcher[], index: number, endpoints: readonly string[]) {
-    await using client = new CairnClient({ endpoints });
+    await using client = new CairnClient({ ...this.#connection, endpoints });
     const state = new Map<string, string>();
     for await (const entry of client.range()) state.set(entry.key, entry.text());
     for (const watcher of watchers) {

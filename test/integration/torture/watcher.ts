@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { CairnClient } from "../../../src/client/client.js";
+import type { ConnectionOptions } from "../../../src/client/security/connection.js";
 import type { KeyWatch } from "../../../src/client/watch/key_watch.js";
 import type { WatchDelete, WatchEvent, WatchPut } from "../../../src/client/watch/watch_events.js";
 import { type ChangeLedger, putLine } from "./change_ledger.js";
@@ -40,8 +41,9 @@ export class TortureWatcher {
     endpoints: readonly string[],
     private readonly ledger: ChangeLedger,
     private readonly pace: WatcherPace,
+    connection: ConnectionOptions = {},
   ) {
-    this.#client = new CairnClient({ endpoints, timeoutMs: TIMEOUT_MS });
+    this.#client = new CairnClient({ ...connection, endpoints, timeoutMs: TIMEOUT_MS });
     this.#watch = this.#client.watch(undefined, { initial: true, progressMs: PROGRESS_MS, timeoutMs: 600_000 });
     this.done = this.#run();
   }

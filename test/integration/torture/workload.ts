@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { CairnError } from "../../../src/base/errors.js";
 import { CairnClient } from "../../../src/client/client.js";
+import type { ConnectionOptions } from "../../../src/client/security/connection.js";
 import { compare } from "../../../src/client/txn/conditions.js";
 import { op } from "../../../src/client/txn/steps.js";
 import type { Operation } from "../../support/history/history.js";
@@ -36,8 +37,14 @@ export class TortureClient {
     /** Told of each write that was answered, with its place in the log. */
     private readonly answered: (index: number, key: string, value: string) => void,
     readonly counts: OperationCounts,
+    connection: ConnectionOptions = {},
   ) {
-    this.#client = new CairnClient({ endpoints, timeoutMs: TIMEOUT_MS, random: () => random.fraction() });
+    this.#client = new CairnClient({
+      ...connection,
+      endpoints,
+      timeoutMs: TIMEOUT_MS,
+      random: () => random.fraction(),
+    });
     this.done = this.#run();
   }
 
