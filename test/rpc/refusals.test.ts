@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { addService } from "../../src/rpc/server.js";
 import { Health } from "../../src/server/discovery/health.js";
+import { addReflection } from "../../src/server/discovery/reflection.js";
 import { loopback } from "../support/nodes/loopback.js";
 
 // What grpc-js itself refuses, before or behind a handler of Cairn.
@@ -49,4 +50,18 @@ test.each([
 ])("%s is the caller's mistake, and no bug of the server", async (_what, path, message, headers, flag) => {
   const found = await call(await server(), path, message, headers, flag);
   expect(found).toMatchObject({ status: "INVALID_ARGUMENT", code: "INVALID_ARGUMENT" });
+});
+
+test("a stream with a malformed message ends, although its handler answers an earlier one right then", async () => {
+  const { address } = await loopback((server) => addReflection(server, [KeyValueService]));
+  const session = connect(`http://${address}`);
+  const path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+  const stream = session.request({ ":method": "POST", ":path": path, "content-type": "application/grpc" });
+  stream.resume();
+  const ended = new Promise<Record<string, unknown>>((resolve) => stream.once("trailers", resolve));
+  const listServices = Buffer.from([0, 0, 0, 0, 2, 0x3a, 0]);
+  const malformed = Buffer.from([0, 0, 0, 0, 1, 0x0f]);
+  stream.end(Buffer.concat([listServices, listServices, malformed, listServices]));
+  expect(await ended).toMatchObject({ "cairn-code": "INVALID_ARGUMENT" });
+  session.close();
 });

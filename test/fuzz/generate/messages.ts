@@ -69,31 +69,36 @@ function fieldBytes(random: Random, field: DescField, style: MessageStyle, depth
 
 function scalarBytes(random: Random, tag: number, type: ScalarType, hinted: ReturnType<Hints>): Buffer {
   const writer = new WireWriter();
+  const isBytes = hinted instanceof Uint8Array || typeof hinted === "string";
+  const text = isBytes ? Buffer.from(hinted as string) : undefined;
+  const counter = isBytes ? undefined : hinted;
   switch (type) {
     case ScalarType.STRING:
     case ScalarType.BYTES: {
       const drawn = type === ScalarType.STRING ? anyText : anyBytes;
-      const value = typeof hinted === "string" ? Buffer.from(hinted) : ((hinted as Uint8Array) ?? drawn(random));
-      return writer.tag(tag, wireTypes.bytes).bytes(value).done();
+      return writer
+        .tag(tag, wireTypes.bytes)
+        .bytes(text ?? drawn(random))
+        .done();
     }
     case ScalarType.BOOL:
-      return number(tag, random.whole(0, 1));
+      return number(tag, counter ?? random.whole(0, 1));
     case ScalarType.FIXED32:
     case ScalarType.SFIXED32:
     case ScalarType.FLOAT:
       return writer
         .tag(tag, wireTypes.fixed32)
-        .fixed32(Number(hinted ?? random.whole(0, 2 ** 32 - 1)))
+        .fixed32(Number(counter ?? random.whole(0, 2 ** 32 - 1)))
         .done();
     case ScalarType.FIXED64:
     case ScalarType.SFIXED64:
     case ScalarType.DOUBLE:
       return writer
         .tag(tag, wireTypes.fixed64)
-        .fixed64(BigInt(hinted as bigint) ?? anyNumber(random))
+        .fixed64(BigInt(counter ?? anyNumber(random)))
         .done();
     default:
-      return number(tag, (hinted as bigint | number) ?? anyNumber(random));
+      return number(tag, counter ?? anyNumber(random));
   }
 }
 

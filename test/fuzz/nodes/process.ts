@@ -179,4 +179,4 @@ export class FuzzedProcess {
 /**
  * What a node logs about a bug: an unexpected error of a call, a broken assertion, an error of JavaScript, a warning of Node about leaks.
  */
-const BUG = /a call failed|AssertionError|assertion failed|TypeError|ReferenceError|RangeError|UnhandledPromise|MaxListenersExceeded|stopped itself/;
+const BUG = /a call failed|AssertionError|assertion failed|TypeError|ReferenceError|RangeError|UnhandledPromise|MaxListenersExceeded|stopped itself|\[INTERNAL\]/;
