@@ -115,7 +115,10 @@ function wildField(random: Random, tag: number): Buffer {
     case 1:
       return writer.tag(tag, wireTypes.fixed64).fixed64(anyNumber(random)).done();
     case 2:
-      return writer.tag(tag, wireTypes.fixed32).fixed32(random.whole(0, 2 ** 32 - 1)).done();
+      return writer
+        .tag(tag, wireTypes.fixed32)
+        .fixed32(random.whole(0, 2 ** 32 - 1))
+        .done();
     case 3:
       return writer.tag(tag, wireTypes.bytes).bytes(anyBytes(random)).done();
     case 4:

@@ -58,7 +58,16 @@ export class FuzzedCluster {
     const ports = await freePorts(ids.length);
     const list = ids.map((id, at) => `${id}=127.0.0.1:${ports[at]}`).join(",");
     // Snapshots and trimmed segments are part of what is fuzzed.
-    const args = ["--cluster", list, "--snapshot-entries", "3000", "--trailing-log-bytes", "100000", "--segment-bytes", "5000000"];
+    const args = [
+      "--cluster",
+      list,
+      "--snapshot-entries",
+      "3000",
+      "--trailing-log-bytes",
+      "100000",
+      "--segment-bytes",
+      "5000000",
+    ];
     const processes = ids.map((id, at) =>
       startNode({ id, data: join(directory, id), listen: `127.0.0.1:${ports[at]}`, args }),
     );
@@ -74,7 +83,9 @@ export class FuzzedCluster {
   async progress(): Promise<void> {
     await this.until("a put is acknowledged", async () => {
       const [{ channel }] = this.nodes as [FuzzedNode];
-      await channel.client(KeyValueService).put({ key: Buffer.from("progress"), value: NO_BYTES }, { timeoutMs: 5_000 });
+      await channel
+        .client(KeyValueService)
+        .put({ key: Buffer.from("progress"), value: NO_BYTES }, { timeoutMs: 5_000 });
       return true;
     });
   }
@@ -166,7 +177,10 @@ async function expectBounded(process: FuzzedProcess, first: Probe): Promise<void
     const now = await process.probe();
     const problem = growth(first, now);
     if (problem === undefined) return;
-    expectThat(performance.now() < deadline, () => `${process.name} leaks: ${problem}; ${JSON.stringify({ first, now })}`);
+    expectThat(
+      performance.now() < deadline,
+      () => `${process.name} leaks: ${problem}; ${JSON.stringify({ first, now })}`,
+    );
     await pause(500);
   }
 }

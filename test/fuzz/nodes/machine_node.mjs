@@ -23,6 +23,11 @@ class Newest {
   }
 }
 
-const member = await CairnMember.start({ id: "m1", directory, listen: "127.0.0.1:0", machine: inMemory(() => new Newest()) });
+const member = await CairnMember.start({
+  id: "m1",
+  directory,
+  listen: "127.0.0.1:0",
+  machine: inMemory(() => new Newest()),
+});
 process.stdout.write(`${JSON.stringify({ event: "listening", address: member.address })}\n`);
 process.once("SIGTERM", () => void member.stop().then(() => process.exit()));

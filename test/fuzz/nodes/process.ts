@@ -104,7 +104,10 @@ export class FuzzedProcess {
       throw new Finding(`${this.name} has ended (${this.#exit}); it said: ${this.#errors.slice(-6_000)}`);
     }
     const bug = BUG.exec(this.#errors);
-    expectThat(bug === null, () => `${this.name} has logged a bug: ${this.#errors.slice(Math.max(0, bug!.index - 500)).slice(0, 5_000)}`);
+    expectThat(
+      bug === null,
+      () => `${this.name} has logged a bug: ${this.#errors.slice(Math.max(0, bug!.index - 500)).slice(0, 5_000)}`,
+    );
   }
 
   /** Collects its garbage, and returns what it holds. */
@@ -130,7 +133,10 @@ export class FuzzedProcess {
         throw new Finding(`${this.name} ended (${this.#exit}) before it ${what}: ${this.#errors.slice(-4_000)}`);
       }
       const left = deadline - performance.now();
-      expectThat(left > 0, () => `${this.name} hangs: in ${patienceMs} ms it never ${what}; ${this.#errors.slice(-2_000)}`);
+      expectThat(
+        left > 0,
+        () => `${this.name} hangs: in ${patienceMs} ms it never ${what}; ${this.#errors.slice(-2_000)}`,
+      );
       await new Promise<void>((resolve) => {
         const done = () => {
           clearTimeout(timer);
@@ -179,4 +185,5 @@ export class FuzzedProcess {
 /**
  * What a node logs about a bug: an unexpected error of a call, a broken assertion, an error of JavaScript, a warning of Node about leaks.
  */
-const BUG = /a call failed|AssertionError|assertion failed|TypeError|ReferenceError|RangeError|UnhandledPromise|MaxListenersExceeded|stopped itself|\[INTERNAL\]/;
+const BUG =
+  /a call failed|AssertionError|assertion failed|TypeError|ReferenceError|RangeError|UnhandledPromise|MaxListenersExceeded|stopped itself|\[INTERNAL\]/;

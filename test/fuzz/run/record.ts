@@ -32,7 +32,10 @@ export async function recordCorpus(print: (line: string) => void): Promise<void>
   const proxies: RecordingProxy[] = [];
   for (const port of ports) proxies.push(await startProxy(() => `127.0.0.1:${port}`, record));
   const addresses = proxies.map(({ address }) => address);
-  const cluster = ids.slice(0, 3).map((id, at) => `${id}=${addresses[at]}`).join(",");
+  const cluster = ids
+    .slice(0, 3)
+    .map((id, at) => `${id}=${addresses[at]}`)
+    .join(",");
   const start = (at: number, args: readonly string[]) =>
     startNode({
       id: ids[at]!,
@@ -95,7 +98,7 @@ async function useKeys(client: CairnClient): Promise<void> {
     const found = await tx.get("f/3");
     tx.put("f/4", `${found === undefined}`);
   });
-  for await (const _ of client.range({ prefix: "f/", limit: 5 })) continue;
+  for await (const _ of client.range({ prefix: "f/", limit: 5 }));
   const lock = await client.lock("record");
   await lock.release();
   await watch.close();
@@ -114,11 +117,15 @@ async function useServices(channel: ReturnType<typeof openChannel>): Promise<voi
     () => kv.put({ key, value, ifVersion: 7n }, settings),
     () => kv.get({ key, stale: true, minAppliedIndex: 3n }, settings),
     () => kv.delete({ key: Buffer.from("f/6"), requestId: { ...requestId, sequence: 4n } }, settings),
-    () => kv.compareAndSet({ key, expected: { case: "value", value }, newValue: value, createIfMissing: true }, settings),
+    () =>
+      kv.compareAndSet({ key, expected: { case: "value", value }, newValue: value, createIfMissing: true }, settings),
     () =>
       kv.txn(
         {
-          compare: [{ key, expected: { case: "version", value: 3n } }, { keys: { prefix: key }, expected: { case: "exists", value: true } }],
+          compare: [
+            { key, expected: { case: "version", value: 3n } },
+            { keys: { prefix: key }, expected: { case: "exists", value: true } },
+          ],
           then: [{ operation: { case: "put", value: { key, value } } }],
           otherwise: [
             { operation: { case: "deleteRange", value: { keys: { prefix: Buffer.from("f/9") } } } },
@@ -159,5 +166,5 @@ async function useServices(channel: ReturnType<typeof openChannel>): Promise<voi
 }
 
 async function all(values: AsyncIterable<unknown>): Promise<void> {
-  for await (const _ of values) continue;
+  for await (const _ of values);
 }

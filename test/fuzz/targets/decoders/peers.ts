@@ -10,7 +10,13 @@ import {
   PeerHeaderSchema,
   RequestVoteResponseSchema,
 } from "../../../../gen/cairn/v1/raft_pb.js";
-import { introduceRequest, introduceResponse, toIntroduced, toIntroduction, toJoin } from "../../../../src/peers/introductions.js";
+import {
+  introduceRequest,
+  introduceResponse,
+  toIntroduced,
+  toIntroduction,
+  toJoin,
+} from "../../../../src/peers/introductions.js";
 import { checkPeer } from "../../../../src/peers/peer_header.js";
 import { toAppendAnswer, toEntry, toInstallReply, toVoteAnswer } from "../../../../src/peers/protocol.js";
 import { fromCallError } from "../../../../src/rpc/status.js";
@@ -81,7 +87,9 @@ function draw(random: Random, schema: DescMessage): Buffer {
 export const peerDecoders: readonly Decoder[] = [
   translated(PeerHeaderSchema, (header) => checkPeer(header, SELF)),
   translated(AppendEntriesRequestSchema, ({ entries }) => entries.map(toEntry)),
-  translated(IntroduceRequestSchema, (request) => encoded(IntroduceRequestSchema, introduceRequest(toIntroduction(request)))),
+  translated(IntroduceRequestSchema, (request) =>
+    encoded(IntroduceRequestSchema, introduceRequest(toIntroduction(request))),
+  ),
   translated(
     IntroduceResponseSchema,
     (response) => encoded(IntroduceResponseSchema, introduceResponse(toIntroduced(response))),
@@ -94,7 +102,15 @@ export const peerDecoders: readonly Decoder[] = [
   ),
   translated(RequestVoteResponseSchema, (response) =>
     toVoteAnswer(
-      { type: "request_vote", from: "n1", to: "n2", term: 3, last: { index: 1, term: 1 }, preVote: false, leadershipTransfer: false },
+      {
+        type: "request_vote",
+        from: "n1",
+        to: "n2",
+        term: 3,
+        last: { index: 1, term: 1 },
+        preVote: false,
+        leadershipTransfer: false,
+      },
       response,
     ),
   ),

@@ -41,7 +41,12 @@ const META: SnapshotMeta = { index: 40, term: 3, membership: { index: 2, members
 
 function encodedEntry(random: Random): Buffer {
   const type = random.pick(["command", "no-op", "configuration"] as const);
-  const entry: Entry = { index: random.whole(1, 2 ** 48), term: random.whole(0, 2 ** 48), type, data: anyBytes(random) };
+  const entry: Entry = {
+    index: random.whole(1, 2 ** 48),
+    term: random.whole(0, 2 ** 48),
+    type,
+    data: anyBytes(random),
+  };
   const bytes = Buffer.alloc(encodedEntryBytes(entry));
   encodeEntry(entry, bytes, 0);
   return bytes;
@@ -67,16 +72,14 @@ const hardStates: Decoder = {
   name: "hard state",
   draw(random) {
     const vote = random.oneIn(2) ? `n1/${"ab".repeat(16)}` : undefined;
-    return changed(
-      random,
-      encodeHardState({ term: random.whole(0, 2 ** 48), vote, commit: random.whole(0, 2 ** 48) }),
-    );
+    return changed(random, encodeHardState({ term: random.whole(0, 2 ** 48), vote, commit: random.whole(0, 2 ** 48) }));
   },
   run(bytes) {
     const state = unlessRefused(() => decodeHardState(bytes));
     if (state === undefined) return;
     const again: HardState = decodeHardState(encodeHardState(state));
-    const same = again.term === state.term && again.commit === state.commit && (again.vote ?? "") === (state.vote ?? "");
+    const same =
+      again.term === state.term && again.commit === state.commit && (again.vote ?? "") === (state.vote ?? "");
     expectThat(same, () => "a hard state changes when it is encoded");
   },
 };
@@ -116,7 +119,8 @@ const segmentHeaders: Decoder = {
 
 const fileNames: Decoder = {
   name: "file name",
-  draw: (random) => (random.oneIn(2) ? anyText(random) : mutated(random, Buffer.from("0000000007-0000000000081920.wal"))),
+  draw: (random) =>
+    random.oneIn(2) ? anyText(random) : mutated(random, Buffer.from("0000000007-0000000000081920.wal")),
   run(bytes) {
     const text = Buffer.from(bytes).toString("latin1");
     parseSnapshotFileName(text);
@@ -145,9 +149,12 @@ const FILE = await wholeFile();
 async function wholeFile(): Promise<Buffer> {
   const parts: Buffer[] = [];
   const header = { clusterId: "cluster-1", meta: META, chunkBytes: 64 };
-  const file = encodeSnapshot(header, (async function* () {
-    yield PAYLOAD;
-  })());
+  const file = encodeSnapshot(
+    header,
+    (async function* () {
+      yield PAYLOAD;
+    })(),
+  );
   for await (const part of file) parts.push(Buffer.from(part));
   return Buffer.concat(parts);
 }
@@ -192,7 +199,10 @@ function sealed(file: Buffer): Buffer {
     at = end;
   }
   if (at + 56 > bytes.byteLength) return bytes;
-  createHash("sha256").update(bytes.subarray(0, at)).digest().copy(bytes, at + 24);
+  createHash("sha256")
+    .update(bytes.subarray(0, at))
+    .digest()
+    .copy(bytes, at + 24);
   bytes.writeUInt32LE(crc32(bytes.subarray(at + 8, at + 56)), at + 4);
   return bytes;
 }

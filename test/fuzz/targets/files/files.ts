@@ -34,7 +34,10 @@ async function startDamaged(random: Random, template: Template, trace: Trace): P
   const fatal: unknown[] = [];
   let node: KeyValueNode;
   try {
-    node = await inTime(startOn(fs, (error) => fatal.push(error)), "the start");
+    node = await inTime(
+      startOn(fs, (error) => fatal.push(error)),
+      "the start",
+    );
   } catch (error) {
     expectRefusalByName(error);
     return;
@@ -51,7 +54,10 @@ async function startDamaged(random: Random, template: Template, trace: Trace): P
 /** The node must have what was acknowledged, or less only where nothing can show it. */
 async function expectTruth(node: KeyValueNode, template: Template, damaged: Damaged): Promise<void> {
   const { states, lastIndex, clusterId } = template;
-  expectThat(node.id === "n1" && node.clusterId === clusterId, () => `the node has become ${node.id} of ${node.clusterId}`);
+  expectThat(
+    node.id === "n1" && node.clusterId === clusterId,
+    () => `the node has become ${node.id} of ${node.clusterId}`,
+  );
   try {
     await inTime(node.campaign(), "the election");
   } catch (error) {
@@ -68,9 +74,15 @@ async function expectTruth(node: KeyValueNode, template: Template, damaged: Dama
     found.set(Buffer.from(key).toString(), Buffer.from(value).toString());
   }
   for (const [key, value] of expected) {
-    expectThat(found.get(key) === value, () => `at index ${last}, ${key} is wrong: ${String(found.get(key)).slice(0, 40)}`);
+    expectThat(
+      found.get(key) === value,
+      () => `at index ${last}, ${key} is wrong: ${String(found.get(key)).slice(0, 40)}`,
+    );
   }
-  expectThat(found.size === expected.size, () => `at index ${last} there are ${found.size} keys instead of ${expected.size}`);
+  expectThat(
+    found.size === expected.size,
+    () => `at index ${last} there are ${found.size} keys instead of ${expected.size}`,
+  );
   if (last < lastIndex && !mayLoseTail(template, damaged)) {
     throw new Finding(`entries ${last + 1} to ${lastIndex} are lost, and the start does not say so`);
   }
@@ -83,14 +95,18 @@ async function expectTruth(node: KeyValueNode, template: Template, damaged: Dama
 function mayLoseTail(template: Template, { touched, files }: Damaged): boolean {
   const segments = [...template.files.keys()].filter((path) => path.endsWith(".wal")).sort();
   const hasMark = template.stoppedCleanly && !touched.has(`${DIRECTORY}/stopped.json`);
-  const newest = [...files.keys()].filter((path) => path.endsWith(".wal")).sort().at(-1);
+  const newest = [...files.keys()]
+    .filter((path) => path.endsWith(".wal"))
+    .sort()
+    .at(-1);
   const isLastTouched = touched.has(segments.at(-1)!) || (newest !== undefined && touched.has(newest));
   return !hasMark && isLastTouched;
 }
 
 function expectRefusalByName(error: unknown): void {
   if (error instanceof Finding) throw error;
-  if (!(error instanceof CairnError)) throw new Finding(`refused without a CairnError: ${(error as Error)?.stack ?? String(error)}`);
+  if (!(error instanceof CairnError))
+    throw new Finding(`refused without a CairnError: ${(error as Error)?.stack ?? String(error)}`);
   expectThat(error.code !== "INTERNAL" && error.text !== "", () => `refused as ${error.code}: ${error.stack}`);
 }
 

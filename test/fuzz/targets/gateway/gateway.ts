@@ -23,8 +23,14 @@ export class GatewayTarget implements Target {
 
   async prepare(): Promise<void> {
     this.#directory = await mkdtemp(join(tmpdir(), "cairn-fuzz-gateway-"));
-    this.#gateway = new FuzzedProcess("the gateway", [inRepository("dist/cli/main.js"), "gateway", "--data-dir", this.#directory], "pipe");
-    this.#gateway.write('{"src":"c0","dest":"n1","body":{"type":"init","msg_id":1,"node_id":"n1","node_ids":["n1","n2","n3"]}}\n');
+    this.#gateway = new FuzzedProcess(
+      "the gateway",
+      [inRepository("dist/cli/main.js"), "gateway", "--data-dir", this.#directory],
+      "pipe",
+    );
+    this.#gateway.write(
+      '{"src":"c0","dest":"n1","body":{"type":"init","msg_id":1,"node_id":"n1","node_ids":["n1","n2","n3"]}}\n',
+    );
     await this.#gateway.until(() => this.#gateway!.lines.length > 0, "answers init");
   }
 
@@ -54,10 +60,15 @@ export class GatewayTarget implements Target {
   async check(): Promise<void> {
     const gateway = this.#gateway!;
     gateway.endInput();
-    await gateway.until(() => gateway.exit !== undefined, "ends with its input").catch((error: unknown) => {
-      if (gateway.exit === undefined) throw error;
-    });
-    expectThat(gateway.exit === "0", () => `the gateway has ended with ${gateway.exit}: ${gateway.errors.slice(-2_000)}`);
+    await gateway
+      .until(() => gateway.exit !== undefined, "ends with its input")
+      .catch((error: unknown) => {
+        if (gateway.exit === undefined) throw error;
+      });
+    expectThat(
+      gateway.exit === "0",
+      () => `the gateway has ended with ${gateway.exit}: ${gateway.errors.slice(-2_000)}`,
+    );
     await rm(this.#directory, { recursive: true, force: true });
     await this.prepare();
   }
@@ -78,6 +89,8 @@ function expectReply(line: string): void {
   const { src, dest, body } = reply;
   const isWhole = typeof src === "string" && typeof dest === "string" && typeof body?.type === "string";
   expectThat(isWhole && typeof body?.in_reply_to === "number", () => `a reply lacks fields: ${line.slice(0, 500)}`);
-  const isBug = /is not a function|undefined \(reading|Cannot read|Maximum call stack|is not iterable|assert/i.test(String(body?.text ?? ""));
+  const isBug = /is not a function|undefined \(reading|Cannot read|Maximum call stack|is not iterable|assert/i.test(
+    String(body?.text ?? ""),
+  );
   expectThat(!isBug, () => `a reply shows a bug: ${line.slice(0, 1_000)}`);
 }

@@ -22,11 +22,12 @@ const types = {
 /** Returns the bytes of a connection, in the pieces in which they are written, and the number of frames. */
 export function drawConnection(random: Random): { readonly pieces: Buffer[]; readonly frames: number } {
   const parts: Buffer[] = [drawPreface(random)];
-  if (!random.oneIn(6)) parts.push(frame(types.settings, 0, 0, random.oneIn(3) ? drawSettings(random) : Buffer.alloc(0)));
+  if (!random.oneIn(6))
+    parts.push(frame(types.settings, 0, 0, random.oneIn(3) ? drawSettings(random) : Buffer.alloc(0)));
   const count = random.oneIn(12) ? random.whole(50, 400) : random.whole(0, 14);
   const repeated = random.oneIn(4) ? drawFrame(random) : undefined;
   for (let at = 0; at < count; at++) parts.push(repeated ?? drawFrame(random));
-  let bytes = Buffer.concat(parts);
+  let bytes: Buffer = Buffer.concat(parts);
   if (random.oneIn(5)) bytes = mutated(random, bytes);
   if (bytes.byteLength === 0) bytes = Buffer.from("\r\n");
   return { pieces: random.oneIn(3) ? pieces(random, bytes).slice(0, 100) : [bytes], frames: count + 1 };
@@ -36,7 +37,9 @@ function drawPreface(random: Random): Buffer {
   if (!random.oneIn(8)) return PREFACE;
   return random.pick([
     Buffer.from("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    Buffer.from("GET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n\r\n"),
+    Buffer.from(
+      "GET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n\r\n",
+    ),
     PREFACE.subarray(0, random.whole(0, PREFACE.byteLength - 1)),
     Buffer.concat([PREFACE, PREFACE]),
     mutated(random, PREFACE),
@@ -64,13 +67,28 @@ function drawFrame(random: Random): Buffer {
     case 7:
       return frame(types.settings, flags, random.oneIn(4) ? stream : 0, drawSettings(random));
     case 8:
-      return frame(types.windowUpdate, flags, random.oneIn(3) ? 0 : stream, uint32(random.pick([0, 1, 65_535, 2 ** 31 - 1, 2 ** 32 - 1])));
+      return frame(
+        types.windowUpdate,
+        flags,
+        random.oneIn(3) ? 0 : stream,
+        uint32(random.pick([0, 1, 65_535, 2 ** 31 - 1, 2 ** 32 - 1])),
+      );
     case 9:
       return frame(types.reset, flags, stream, random.oneIn(5) ? anyBytes(random) : uint32(random.whole(0, 20)));
     case 10:
-      return frame(types.ping, flags, random.oneIn(5) ? stream : 0, random.oneIn(4) ? anyBytes(random) : Buffer.alloc(8));
+      return frame(
+        types.ping,
+        flags,
+        random.oneIn(5) ? stream : 0,
+        random.oneIn(4) ? anyBytes(random) : Buffer.alloc(8),
+      );
     case 11:
-      return frame(types.goAway, flags, random.oneIn(5) ? stream : 0, Buffer.concat([uint32(stream), uint32(2), anyBytes(random)]));
+      return frame(
+        types.goAway,
+        flags,
+        random.oneIn(5) ? stream : 0,
+        Buffer.concat([uint32(stream), uint32(2), anyBytes(random)]),
+      );
     case 12: {
       // A length that is not that of the payload.
       const bytes = frame(random.whole(0, 9), flags, stream, anyBytes(random));
@@ -117,7 +135,8 @@ function headerBlock(random: Random): Buffer {
     literal("content-type", "application/grpc"),
     literal("grpc-timeout", `${random.whole(1, 500)}m`),
   ];
-  if (random.oneIn(4)) fields.push(literal(random.pick(["A", "", " ", ":x", "te", "connection", "a".repeat(500)]), "v"));
+  if (random.oneIn(4))
+    fields.push(literal(random.pick(["A", "", " ", ":x", "te", "connection", "a".repeat(500)]), "v"));
   if (random.oneIn(5)) fields.push(Buffer.from([0x80 | random.whole(0, 127)]));
   if (random.oneIn(8)) fields.unshift(Buffer.from([0x3f, 0xff, 0xff, 0xff, 0x7f]));
   if (random.oneIn(8)) fields.reverse();

@@ -3,7 +3,7 @@ import { AdminService } from "../../../../gen/cairn/v1/admin_pb.js";
 import type { Random } from "../../../support/random.js";
 import { FuzzedCluster, type FuzzedNode } from "../../nodes/cluster.js";
 import { expectThat, type Target, type Trace } from "../../run/target.js";
-import { factsOf, type Facts } from "../services/facts.js";
+import { type Facts, factsOf } from "../services/facts.js";
 import { drawConnection } from "./frames.js";
 
 /** How long a connection is held open when the server does not close it, in milliseconds. */
@@ -34,8 +34,11 @@ export class Http2Target implements Target {
   async run(random: Random, trace: Trace): Promise<number> {
     const cluster = this.#cluster!;
     const node = random.pick(cluster.nodes);
-    const drawn = Array.from({ length: random.oneIn(6) ? random.whole(2, CONNECTIONS) : 1 }, () => drawConnection(random));
-    for (const { pieces } of drawn) trace(`connection to ${node.id} in ${pieces.length} pieces:`, Buffer.concat(pieces));
+    const drawn = Array.from({ length: random.oneIn(6) ? random.whole(2, CONNECTIONS) : 1 }, () =>
+      drawConnection(random),
+    );
+    for (const { pieces } of drawn)
+      trace(`connection to ${node.id} in ${pieces.length} pieces:`, Buffer.concat(pieces));
     await Promise.all(drawn.map(({ pieces }) => talk(node, pieces, random.oneIn(4))));
     cluster.expectWell();
     return drawn.reduce((sum, { frames }) => sum + frames, 0);

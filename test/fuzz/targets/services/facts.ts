@@ -1,8 +1,8 @@
 import type { DescField } from "@bufbuild/protobuf";
 import type { Random } from "../../../support/random.js";
-import type { FuzzedCluster } from "../../nodes/cluster.js";
 import type { Hints } from "../../generate/messages.js";
 import { anyBytes } from "../../generate/values.js";
+import type { FuzzedCluster } from "../../nodes/cluster.js";
 import { keyValueHints } from "../decoders/commands.js";
 
 /** What messages must say to get past the first checks. */

@@ -1,5 +1,9 @@
 import { type DescMessage, type DescMethod, fromBinary, isMessage, type Message } from "@bufbuild/protobuf";
-import { AddLearnerRequestSchema, PromoteLearnerRequestSchema, RemoveMemberRequestSchema } from "../../../../gen/cairn/v1/admin_pb.js";
+import {
+  AddLearnerRequestSchema,
+  PromoteLearnerRequestSchema,
+  RemoveMemberRequestSchema,
+} from "../../../../gen/cairn/v1/admin_pb.js";
 import { CompareAndSetRequestSchema, DeleteRequestSchema, PutRequestSchema } from "../../../../gen/cairn/v1/kv_pb.js";
 import {
   AppendEntriesRequestSchema,
@@ -16,7 +20,7 @@ import {
   PutOperationSchema,
 } from "../../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../../src/base/limits.js";
-import { FUZZ_NODES, type Facts, GUARDED, TERM_STEPS } from "./facts.js";
+import { type Facts, FUZZ_NODES, GUARDED, TERM_STEPS } from "./facts.js";
 
 // Leaves out messages that may do harm by right: a valid order to remove a member, a delete of the keys that must stay, a forged message
 // of a leader that a correct leader could have sent. Raft does not protect against a member that lies with care.
@@ -40,7 +44,9 @@ function isHarmlessToCluster(message: Message, facts: Facts): boolean {
   }
   if (isMessage(message, RemoveMemberRequestSchema) || isMessage(message, PromoteLearnerRequestSchema)) {
     // Promoted, a learner that does not exist would count in every majority.
-    return !names.includes(message.nodeId) && !(isMessage(message, PromoteLearnerRequestSchema) && isOwnNode(message.nodeId));
+    return (
+      !names.includes(message.nodeId) && !(isMessage(message, PromoteLearnerRequestSchema) && isOwnNode(message.nodeId))
+    );
   }
   if (isMessage(message, JoinRequestSchema)) return !names.includes(message.name) && isNowhere(message.address);
   if (isMessage(message, IntroduceRequestSchema)) return message.founders.every(({ address }) => isNowhere(address));
@@ -98,7 +104,9 @@ function sparesGuarded(part: Message): boolean {
 
 /** Whether a span may hold guarded keys. */
 function covers(span: KeySpan | undefined): boolean {
-  const [prefix, start, end] = [span?.prefix, span?.start, span?.end].map((key) => Buffer.from(key ?? []).toString("latin1"));
+  const [prefix, start, end] = [span?.prefix, span?.start, span?.end].map((key) =>
+    Buffer.from(key ?? []).toString("latin1"),
+  );
   const behind = `${GUARDED}\xff`;
   const isPrefix = GUARDED.startsWith(prefix!) || prefix!.startsWith(GUARDED);
   return isPrefix && start! <= behind && (end === "" || end! > GUARDED);

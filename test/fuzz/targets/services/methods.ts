@@ -1,10 +1,4 @@
-import {
-  create,
-  createFileRegistry,
-  type DescMethod,
-  type DescService,
-  fromBinary,
-} from "@bufbuild/protobuf";
+import { create, createFileRegistry, type DescMethod, type DescService, fromBinary } from "@bufbuild/protobuf";
 import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import type * as grpc from "@grpc/grpc-js";
 import { AdminService } from "../../../../gen/cairn/v1/admin_pb.js";
@@ -12,9 +6,9 @@ import { KeyValueService } from "../../../../gen/cairn/v1/kv_pb.js";
 import { LeaseService } from "../../../../gen/cairn/v1/lease_pb.js";
 import { MachineService } from "../../../../gen/cairn/v1/machine_pb.js";
 import { RaftService } from "../../../../gen/cairn/v1/raft_pb.js";
-import { addReflection } from "../../../../src/server/discovery/reflection.js";
 import { healthService } from "../../../../src/server/discovery/health.js";
 import { filesOfLoadedService } from "../../../../src/server/discovery/loaded_files.js";
+import { addReflection } from "../../../../src/server/discovery/reflection.js";
 
 // Lists the methods of all services, from their descriptors.
 

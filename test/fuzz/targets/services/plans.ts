@@ -1,5 +1,5 @@
-import type { DescMethod } from "@bufbuild/protobuf";
 import { deflateSync, gzipSync } from "node:zlib";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { limits } from "../../../../src/base/limits.js";
 import type { Random } from "../../../support/random.js";
 import { type Hints, randomMessage } from "../../generate/messages.js";
@@ -31,7 +31,13 @@ const PATIENCE_MS = 30_000;
 export function drawCall(random: Random, source: CallSource): DrawnCall {
   const { method } = source;
   const isStream = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
-  const count = isStream ? (random.oneIn(20) ? random.whole(20, 60) : random.whole(0, 8)) : random.oneIn(15) ? random.whole(0, 3) : 1;
+  const count = isStream
+    ? random.oneIn(20)
+      ? random.whole(20, 60)
+      : random.whole(0, 8)
+    : random.oneIn(15)
+      ? random.whole(0, 3)
+      : 1;
   const messages: Buffer[] = [];
   for (let left = count; left > 0; left--) {
     const message = drawMessage(random, source);
@@ -80,7 +86,10 @@ function drawFrame(random: Random, message: Buffer, { isHarmless }: CallSource):
       return random.oneIn(10) ? framed(BOMB, 1) : framed(message);
     case 6: {
       if (!random.oneIn(10)) return framed(message);
-      const large = Buffer.concat([message, Buffer.alloc(limits.messageBytes + random.whole(-64, 64) - message.byteLength)]);
+      const large = Buffer.concat([
+        message,
+        Buffer.alloc(limits.messageBytes + random.whole(-64, 64) - message.byteLength),
+      ]);
       return isHarmless(large) ? framed(large) : framed(message);
     }
     default:
@@ -96,7 +105,9 @@ function broken(random: Random, frames: readonly Buffer[], { isHarmless }: CallS
   const body = anyBytes(random);
   switch (random.whole(0, 5)) {
     case 0:
-      all.push(framed(body, 0, random.pick([body.byteLength + 1, 1_000, 2 ** 31, 2 ** 32 - 1, limits.messageBytes + 1])));
+      all.push(
+        framed(body, 0, random.pick([body.byteLength + 1, 1_000, 2 ** 31, 2 ** 32 - 1, limits.messageBytes + 1])),
+      );
       break;
     case 1:
       all.push(Buffer.alloc(random.whole(1, 4)));
@@ -122,18 +133,44 @@ function drawHeaders(random: Random, { method }: CallSource): Record<string, str
     ":path": `/${method.parent.typeName}/${method.name}`,
     "content-type": "application/grpc+proto",
     te: "trailers",
-    "grpc-timeout": `${random.whole(300, 1_500)}m`,
+    "grpc-timeout": `${random.whole(100, 800)}m`,
   };
   if (!random.oneIn(10)) return headers;
   switch (random.whole(0, 11)) {
     case 0:
-      headers["content-type"] = random.pick(["application/json", "application/grpc", "application/grpc-web", "text/plain", ""]);
+      headers["content-type"] = random.pick([
+        "application/json",
+        "application/grpc",
+        "application/grpc-web",
+        "text/plain",
+        "",
+      ]);
       break;
     case 1:
-      headers[":path"] = random.pick(["/", "//", `/${method.parent.typeName}`, "/cairn.v1.KeyValueService/Nothing", `/${"x".repeat(5_000)}`, "/%00/%ff"]);
+      headers[":path"] = random.pick([
+        "/",
+        "//",
+        `/${method.parent.typeName}`,
+        "/cairn.v1.KeyValueService/Nothing",
+        `/${"x".repeat(5_000)}`,
+        "/%00/%ff",
+      ]);
       break;
     case 2:
-      headers["grpc-timeout"] = random.pick(["", "1", "S", "-1S", "0m", "1n", "99999999S", "99999999H", "100000000S", "1x", "0x10S", " 5 m"]);
+      headers["grpc-timeout"] = random.pick([
+        "",
+        "1",
+        "S",
+        "-1S",
+        "0m",
+        "1n",
+        "99999999S",
+        "99999999H",
+        "100000000S",
+        "1x",
+        "0x10S",
+        " 5 m",
+      ]);
       break;
     case 3:
       headers["grpc-encoding"] = random.pick(["gzip", "deflate", "identity", "snappy", "", "gzip,deflate"]);

@@ -1,5 +1,5 @@
-import { status } from "@grpc/grpc-js";
 import type { DescMethod } from "@bufbuild/protobuf";
+import { status } from "@grpc/grpc-js";
 import { AdminService } from "../../../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../../../gen/cairn/v1/kv_pb.js";
 import type { Random } from "../../../support/random.js";
@@ -7,13 +7,13 @@ import { FuzzedCluster, type FuzzedNode } from "../../nodes/cluster.js";
 import { expectThat, Finding, type Target, type Trace } from "../../run/target.js";
 import { type CallOutcome, type CallPlan, Connection } from "./calls.js";
 import { type Corpus, loadCorpus } from "./corpus.js";
-import { type Facts, factsOf, FUZZ_NODES, GUARDED, hintsFor, TERM_STEPS } from "./facts.js";
+import { type Facts, FUZZ_NODES, factsOf, GUARDED, hintsFor, TERM_STEPS } from "./facts.js";
 import { isHarmless } from "./harmless.js";
 import { keyValueMethods, machineMethods } from "./methods.js";
 import { type DrawnCall, drawCall } from "./plans.js";
 
 /** Calls of one case at most, at a time. */
-const CALLS_PER_CASE = 12;
+const CALLS_PER_CASE = 60;
 
 const GUARDED_KEYS = 64;
 
@@ -23,7 +23,7 @@ const OWN_ELECTIONS = 2_000n;
 /** All methods of all services of a cluster. */
 export class ServicesTarget implements Target {
   readonly name = "services";
-  readonly round = 150;
+  readonly round = 60;
   readonly #own: boolean;
   #cluster: FuzzedCluster | undefined;
   #facts!: Facts;
@@ -49,14 +49,17 @@ export class ServicesTarget implements Target {
     this.#corpus = await loadCorpus(this.#facts);
     await this.#writeGuarded(cluster);
     this.#guarded = await cluster.readAll(GUARDED);
-    expectThat(this.#guarded.size === GUARDED_KEYS, () => `${this.#guarded.size} guarded keys instead of ${GUARDED_KEYS}`);
+    expectThat(
+      this.#guarded.size === GUARDED_KEYS,
+      () => `${this.#guarded.size} guarded keys instead of ${GUARDED_KEYS}`,
+    );
   }
 
   async run(random: Random, trace: Trace): Promise<number> {
     const node = random.oneIn(8) ? this.#running.machine : random.pick(this.#running.nodes);
     const methods = node === this.#running.machine ? this.#machineMethods : this.#methods;
     const connection = this.#connectionTo(node);
-    const count = random.oneIn(4) ? random.whole(2, CALLS_PER_CASE) : 1;
+    const count = random.oneIn(4) ? 1 : random.whole(2, CALLS_PER_CASE);
     const calls: { method: DescMethod; drawn: DrawnCall }[] = [];
     for (let left = count; left > 0; left--) {
       const method = random.pick(methods);
@@ -85,7 +88,10 @@ export class ServicesTarget implements Target {
     const { clusterId, term } = this.#first;
     expectThat(facts.clusterId === clusterId, () => `the cluster's id has changed to ${facts.clusterId}`);
     const most = term + TERM_STEPS * BigInt(this.#messages) + OWN_ELECTIONS;
-    expectThat(facts.term <= most, () => `the term has risen from ${term} to ${facts.term} in ${this.#messages} messages`);
+    expectThat(
+      facts.term <= most,
+      () => `the term has risen from ${term} to ${facts.term} in ${this.#messages} messages`,
+    );
     expectThat(facts.commitIndex >= this.#facts.commitIndex, () => "the commit index has fallen");
     await this.#expectEqualStates(cluster);
     await cluster.expectNoLeak();
@@ -174,7 +180,10 @@ function isOfFuzz(id: string): boolean {
 }
 
 function note(trace: Trace, node: FuzzedNode, plan: CallPlan): void {
-  trace(`call of ${node.id} ${JSON.stringify(plan.headers)} in ${plan.pieces.length} pieces, then ${plan.finish}:`, Buffer.concat(plan.pieces));
+  trace(
+    `call of ${node.id} ${JSON.stringify(plan.headers)} in ${plan.pieces.length} pieces, then ${plan.finish}:`,
+    Buffer.concat(plan.pieces),
+  );
 }
 
 /** Statuses that a server gives for none but its own bugs. */
@@ -187,7 +196,9 @@ function judge(method: DescMethod, plan: CallPlan, outcome: CallOutcome): void {
     const timeout = plan.headers["grpc-timeout"];
     // Without a deadline, some calls may wait for ever by right; the harness ends those.
     if (plan.finish === "end" && /^\d{3,4}m$/.test(String(timeout))) {
-      throw new Finding(`${name} hangs: no end ${plan.patienceMs} ms after its last byte, with a deadline of ${String(timeout)}`);
+      throw new Finding(
+        `${name} hangs: no end ${plan.patienceMs} ms after its last byte, with a deadline of ${String(timeout)}`,
+      );
     }
     return;
   }
@@ -196,4 +207,3 @@ function judge(method: DescMethod, plan: CallPlan, outcome: CallOutcome): void {
   if (isBug) throw new Finding(`${name} answers ${status[grpcStatus]}: ${decodeURIComponent(message)}`);
   expectThat(grpcStatus >= 0 && grpcStatus <= 16, () => `${name} answers the unknown status ${grpcStatus}`);
 }
-
