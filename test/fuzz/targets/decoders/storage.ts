@@ -1,6 +1,4 @@
-import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { crc32 } from "node:zlib";
 import { MembershipSchema } from "../../../../gen/cairn/v1/storage_pb.js";
 import {
   decodeEntry,
@@ -24,6 +22,7 @@ import {
 import type { Random } from "../../../support/random.js";
 import { randomMessage } from "../../generate/messages.js";
 import { mutated, pieces } from "../../generate/mutations.js";
+import { sealed } from "../../generate/sealed_snapshot.js";
 import { anyBytes, anyNumber, anyText } from "../../generate/values.js";
 import { expectThat } from "../../run/target.js";
 import { payloadOfCommands } from "./commands.js";
@@ -180,32 +179,6 @@ const snapshotFiles: Decoder = {
     expectThat(measure.fileBytes === bytes.byteLength, () => "a file is accepted with a size that it has not");
   },
 };
-
-/** Makes the checksums of a snapshot file fit what it holds, as far as its lengths lead through it. */
-function sealed(file: Buffer): Buffer {
-  const bytes = Buffer.from(file);
-  if (bytes.byteLength < 20) return bytes;
-  const headerBytes = bytes.readUInt32LE(12);
-  const headerEnd = 20 + headerBytes;
-  if (headerEnd > bytes.byteLength) return bytes;
-  bytes.writeUInt32LE(crc32(bytes.subarray(20, headerEnd)), 16);
-  let at = headerEnd;
-  while (at + 8 <= bytes.byteLength) {
-    const length = bytes.readUInt32LE(at);
-    if (length === 0) break;
-    const end = at + 8 + length;
-    if (end > bytes.byteLength) return bytes;
-    bytes.writeUInt32LE(crc32(bytes.subarray(at + 8, end)), at + 4);
-    at = end;
-  }
-  if (at + 56 > bytes.byteLength) return bytes;
-  createHash("sha256")
-    .update(bytes.subarray(0, at))
-    .digest()
-    .copy(bytes, at + 24);
-  bytes.writeUInt32LE(crc32(bytes.subarray(at + 8, at + 56)), at + 4);
-  return bytes;
-}
 
 /** The bytes as they are, changed, or others. */
 function changed(random: Random, bytes: Uint8Array): Buffer {

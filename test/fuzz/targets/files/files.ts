@@ -1,29 +1,38 @@
-import { CairnError } from "../../../../src/base/errors.js";
 import type { KeyValueNode } from "../../../../src/server/kv/key_value_node.js";
 import { FaultyFileSystem } from "../../../support/disk/faulty_fs.js";
 import type { Random } from "../../../support/random.js";
 import { expectThat, Finding, type Target, type Trace } from "../../run/target.js";
 import { type Damaged, damage } from "./damage.js";
+import { ProcessStarts } from "./process_starts.js";
+import { expectRefusalByName } from "./refusals.js";
+import { restoreDamaged } from "./saved.js";
 import { DIRECTORY, makeTemplates, startOn, type Template } from "./template.js";
 
 /** How long a start on a disk in memory may take, in milliseconds. A bound, not a pause. */
 const PATIENCE_MS = 60_000;
 
-/** Starts of nodes on damaged data directories. */
-export function files(): Target {
+/** One start in so many is that of a process, on the real disk. */
+const PROCESS_STARTS = 150;
+
+/** Starts of nodes on damaged data directories, and restores from damaged snapshots. */
+export function files({ withProcesses = true } = {}): Target {
   let templates: Template[] = [];
+  const processes = new ProcessStarts();
   return {
     name: "files",
     round: 200,
     async prepare() {
       templates = await makeTemplates();
+      if (withProcesses) await processes.prepare();
     },
     async run(random, trace) {
-      await startDamaged(random, random.pick(templates), trace);
+      if (random.oneIn(PROCESS_STARTS) && withProcesses) await processes.run(random, trace);
+      else if (random.oneIn(5)) await restoreDamaged(random, random.pick(templates), trace);
+      else await startDamaged(random, random.pick(templates), trace);
       return 1;
     },
     check: async () => {},
-    close: async () => {},
+    close: () => processes.close(),
   };
 }
 
@@ -101,13 +110,6 @@ function mayLoseTail(template: Template, { touched, files }: Damaged): boolean {
     .at(-1);
   const isLastTouched = touched.has(segments.at(-1)!) || (newest !== undefined && touched.has(newest));
   return !hasMark && isLastTouched;
-}
-
-function expectRefusalByName(error: unknown): void {
-  if (error instanceof Finding) throw error;
-  if (!(error instanceof CairnError))
-    throw new Finding(`refused without a CairnError: ${(error as Error)?.stack ?? String(error)}`);
-  expectThat(error.code !== "INTERNAL" && error.text !== "", () => `refused as ${error.code}: ${error.stack}`);
 }
 
 function diskWith(files: ReadonlyMap<string, Uint8Array>): FaultyFileSystem {
