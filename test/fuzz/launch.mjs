@@ -1,7 +1,7 @@
 // Fuzzes everything that takes bytes from outside: `npm run fuzz -- --help`.
 import { execFileSync, fork } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
 
@@ -48,8 +48,12 @@ export async function runFuzz({ targets = LANES.flat(), seed, ms, cases, onProgr
   }
 }
 
+/** Bundles the fuzz into a directory, with the product beside it. */
 async function bundled(directory) {
   const outfile = join(directory, "main.mjs");
+  // A copy, so that a build does not pull the product from under a run.
+  await cp(join(root, "dist"), join(directory, "dist"), { recursive: true });
+  await cp(join(root, "package.json"), join(directory, "package.json"));
   await build({
     entryPoints: [join(root, "test/fuzz/run/main.ts")],
     outfile,
@@ -106,7 +110,7 @@ process.once("exit", () => {
 function start(bundle) {
   const child = fork(bundle, {
     execArgv: ["--enable-source-maps", "--max-semi-space-size=32"],
-    env: { ...process.env, CAIRN_FUZZ_ROOT: root },
+    env: { ...process.env, CAIRN_FUZZ_ROOT: root, CAIRN_FUZZ_DIST: join(dirname(bundle), "dist") },
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   children.add(child);

@@ -42,7 +42,8 @@ function listLength(random: Random): number {
   return random.whole(0, 3);
 }
 
-function shuffled<Item>(random: Random, items: readonly Item[]): Item[] {
+/** The same items in another order. */
+export function shuffled<Item>(random: Random, items: readonly Item[]): Item[] {
   const all = [...items];
   for (let at = all.length - 1; at > 0; at--) {
     const other = random.whole(0, at);

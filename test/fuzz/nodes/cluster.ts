@@ -9,7 +9,7 @@ import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../../src/base/errors.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { expectThat, Finding } from "../run/target.js";
-import { FuzzedProcess, inRepository, type Probe } from "./process.js";
+import { FuzzedProcess, inProduct, inRepository, type Probe } from "./process.js";
 
 // A cluster of processes that is fuzzed. How a node is started stands here and nowhere else.
 
@@ -24,13 +24,13 @@ export function startNode(options: {
   readonly args?: readonly string[];
 }): FuzzedProcess {
   const { id, data, listen, args = [] } = options;
-  const command = inRepository("dist/cli/main.js");
+  const command = inProduct("cli/main.js");
   return new FuzzedProcess(id, [command, "start", "--id", id, "--data", data, "--listen", listen, "--json", ...args]);
 }
 
 /** Starts a member with a state machine of its own. */
 function startMachineNode(data: string): FuzzedProcess {
-  return new FuzzedProcess("m1", [inRepository("test/fuzz/nodes/machine_node.mjs"), inRepository("dist"), data]);
+  return new FuzzedProcess("m1", [inRepository("test/fuzz/nodes/machine_node.mjs"), inProduct(), data]);
 }
 
 export interface FuzzedNode {
@@ -49,6 +49,8 @@ export class FuzzedCluster {
     private readonly directory: string,
     /** The voters of the key-value store. */
     readonly nodes: readonly FuzzedNode[],
+    /** The ingress process of the last of them. */
+    readonly ingress: FuzzedNode,
     readonly machine: FuzzedNode,
   ) {}
 
@@ -69,12 +71,18 @@ export class FuzzedCluster {
       "5000000",
     ];
     const processes = ids.map((id, at) =>
-      startNode({ id, data: join(directory, id), listen: `127.0.0.1:${ports[at]}`, args }),
+      startNode({
+        id,
+        data: join(directory, id),
+        listen: `127.0.0.1:${ports[at]}`,
+        args: at === ids.length - 1 ? [...args, ...INGRESS] : args,
+      }),
     );
     const machine = startMachineNode(join(directory, "m1"));
     const nodes: FuzzedNode[] = [];
     for (const each of processes) nodes.push(await served(each));
-    const cluster = new FuzzedCluster(directory, nodes, await served(machine));
+    const ingress = await served(processes.at(-1)!, "ingress");
+    const cluster = new FuzzedCluster(directory, nodes, ingress, await served(machine));
     await cluster.progress();
     return cluster;
   }
@@ -100,6 +108,11 @@ export class FuzzedCluster {
       });
     }
     return all;
+  }
+
+  /** All places that calls may be sent to. */
+  get doors(): readonly FuzzedNode[] {
+    return [...this.nodes, this.ingress];
   }
 
   /** Everything under a prefix, by a linearizable read. */
@@ -154,7 +167,7 @@ export class FuzzedCluster {
   }
 
   async close(): Promise<void> {
-    for (const { channel } of this.all) channel.close();
+    for (const { channel } of [...this.all, this.ingress]) channel.close();
     await Promise.all(this.all.map(({ process }) => process.kill()));
     await rm(this.directory, { recursive: true, force: true });
   }
@@ -199,8 +212,11 @@ function growth(first: Probe, now: Probe): string | undefined {
 
 const NO_BYTES = new Uint8Array(0);
 
-async function served(process: FuzzedProcess): Promise<FuzzedNode> {
-  const line = await process.line('{"event":"listening"');
+/** Its ingress process takes calls of clients, over code of its own. */
+const INGRESS = ["--ingress", "1", "--ingress-listen", "127.0.0.1:0"];
+
+async function served(process: FuzzedProcess, event: "listening" | "ingress" = "listening"): Promise<FuzzedNode> {
+  const line = await process.line(`{"event":"${event}"`);
   const { address } = JSON.parse(line) as { address: string };
   return { id: process.name, address, process, channel: openChannel(address) };
 }

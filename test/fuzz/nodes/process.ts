@@ -31,6 +31,11 @@ export function inRepository(...parts: string[]): string {
   return join(process.env.CAIRN_FUZZ_ROOT ?? process.cwd(), ...parts);
 }
 
+/** Finds files of the product that is fuzzed. */
+export function inProduct(...parts: string[]): string {
+  return join(process.env.CAIRN_FUZZ_DIST ?? inRepository("dist"), ...parts);
+}
+
 /** A process that is fuzzed. Its output is kept, and read for signs of bugs. */
 export class FuzzedProcess {
   #lines: string[] = [];
@@ -186,4 +191,4 @@ export class FuzzedProcess {
  * What a node logs about a bug: an unexpected error of a call, a broken assertion, an error of JavaScript, a warning of Node about leaks.
  */
 const BUG =
-  /a call failed|AssertionError|assertion failed|TypeError|ReferenceError|RangeError|UnhandledPromise|MaxListenersExceeded|stopped itself|\[INTERNAL\]/;
+  /a call failed|AssertionError|assertion failed|TypeError|ReferenceError|RangeError|UnhandledPromise|MaxListenersExceeded|stopped itself|an ingress process has ended|\[INTERNAL\]/;

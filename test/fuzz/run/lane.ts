@@ -5,7 +5,7 @@ import { Finding, type Target, type Trace } from "./target.js";
 
 export interface LaneOptions {
   readonly seed: number;
-  /** Time for all targets together, in milliseconds. */
+  /** Time for all targets together, with what they prepare, in milliseconds. Each gets a turn of {@link LEAST_TURN_MS} in any case. */
   readonly ms: number;
   /** Runs only these cases of the one target: from the first to the last. */
   readonly cases?: readonly [first: number, last: number] | undefined;
@@ -36,7 +36,9 @@ export interface LaneResult {
 }
 
 /** Longest time that one target takes before the next has its turn, in milliseconds. */
-const TURN_MS = 8_000;
+const TURN_MS = 12_000;
+
+const LEAST_TURN_MS = 2_000;
 
 /** Lines of a trace that are kept, and characters of each. */
 const TRACE_LINES = 400;
@@ -45,20 +47,21 @@ const TRACE_CHARACTERS = 20_000;
 /** Runs the targets; closes all that it has prepared. */
 export async function runLane(targets: readonly Target[], options: LaneOptions): Promise<LaneResult> {
   const lane = new Lane(options);
+  const deadline = performance.now() + options.ms;
   const prepared: Target[] = [];
   try {
     for (const target of targets) {
       prepared.push(target);
       if (!(await lane.attempt(target, 0, 0, () => target.prepare()))) return lane.result;
     }
-    const deadline = performance.now() + options.ms;
     if (options.cases !== undefined) {
       for (const target of targets) await lane.runCases(target, ...options.cases);
       return lane.result;
     }
-    for (let turn = 0; performance.now() < deadline; turn++) {
+    for (let turn = 0; turn < targets.length || performance.now() < deadline; turn++) {
       const target = targets[turn % targets.length]!;
-      const until = Math.min(deadline, performance.now() + TURN_MS);
+      const now = performance.now();
+      const until = Math.max(Math.min(deadline, now + TURN_MS), now + LEAST_TURN_MS);
       if (!(await lane.turn(target, until))) return lane.result;
     }
     return lane.result;

@@ -142,8 +142,8 @@ const payloads: Decoder = {
   },
 };
 
-/** A snapshot file in small chunks. */
-const FILE = await wholeFile();
+/** A snapshot file in small chunks, of a cluster that is none of those that are fuzzed. */
+export const SNAPSHOT_FILE = await wholeFile();
 
 async function wholeFile(): Promise<Buffer> {
   const parts: Buffer[] = [];
@@ -161,11 +161,11 @@ async function wholeFile(): Promise<Buffer> {
 const snapshotFiles: Decoder = {
   name: "snapshot file",
   draw(random) {
-    const bytes = changed(random, FILE);
+    const bytes = changed(random, SNAPSHOT_FILE);
     return random.oneIn(2) ? sealed(bytes) : bytes;
   },
   run(bytes, random) {
-    const isAsWritten = FILE.equals(bytes);
+    const isAsWritten = SNAPSHOT_FILE.equals(bytes);
     const measure = unlessRefused(() => {
       const check = checkKeyValuePayload(META);
       const parser = new SnapshotParser("a snapshot file", (chunk) => check.push(chunk));

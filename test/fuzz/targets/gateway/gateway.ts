@@ -1,12 +1,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FuzzedProcess, inRepository } from "../../nodes/process.js";
+import { FuzzedProcess, inProduct, inRepository } from "../../nodes/process.js";
 import { expectThat, Finding, type Target } from "../../run/target.js";
 import { drawLine, recordedLines } from "./lines.js";
 
 /** Lines of one case. */
-const LINES = 12;
+const LINES = 40;
 
 /** How long the gateway may take to answer all of a case, in milliseconds. A bound, not a pause. */
 const PATIENCE_MS = 60_000;
@@ -14,7 +14,7 @@ const PATIENCE_MS = 60_000;
 /** Lines of JSON to `cairn gateway`, which runs three nodes of its own. */
 export class GatewayTarget implements Target {
   readonly name = "gateway";
-  readonly round = 250;
+  readonly round = 100;
   readonly #recorded = recordedLines(inRepository("test/gateway/cases"));
   #gateway: FuzzedProcess | undefined;
   #directory = "";
@@ -25,7 +25,7 @@ export class GatewayTarget implements Target {
     this.#directory = await mkdtemp(join(tmpdir(), "cairn-fuzz-gateway-"));
     this.#gateway = new FuzzedProcess(
       "the gateway",
-      [inRepository("dist/cli/main.js"), "gateway", "--data-dir", this.#directory],
+      [inProduct("cli/main.js"), "gateway", "--data-dir", this.#directory],
       "pipe",
     );
     this.#gateway.write(

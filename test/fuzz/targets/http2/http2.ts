@@ -33,7 +33,7 @@ export class Http2Target implements Target {
 
   async run(random: Random, trace: Trace): Promise<number> {
     const cluster = this.#cluster!;
-    const node = random.pick(cluster.nodes);
+    const node = random.pick(cluster.doors);
     const drawn = Array.from({ length: random.oneIn(6) ? random.whole(2, CONNECTIONS) : 1 }, () =>
       drawConnection(random),
     );
@@ -47,7 +47,7 @@ export class Http2Target implements Target {
   async check(): Promise<void> {
     const cluster = this.#cluster!;
     // Each node still answers, and nothing that has no caller's name has changed anything.
-    for (const { id, channel } of cluster.nodes) {
+    for (const { id, channel } of cluster.doors) {
       await cluster.until(`${id} answers`, async () => {
         await channel.client(AdminService).getStatus({}, { timeoutMs: 10_000 });
         return true;

@@ -21,6 +21,8 @@ export interface CallSource {
   readonly hints: Hints;
   /** Encoded messages of real traffic for this method. */
   readonly recorded: readonly Uint8Array[];
+  /** Draws the messages of a whole call, for a method whose messages mean something only together. */
+  readonly conversation?: ((random: Random) => Buffer[]) | undefined;
   /** Whether a message may be sent. */
   readonly isHarmless: (bytes: Uint8Array) => boolean;
 }
@@ -38,11 +40,11 @@ export function drawCall(random: Random, source: CallSource): DrawnCall {
     : random.oneIn(15)
       ? random.whole(0, 3)
       : 1;
-  const messages: Buffer[] = [];
-  for (let left = count; left > 0; left--) {
-    const message = drawMessage(random, source);
-    if (source.isHarmless(message)) messages.push(message);
-  }
+  const drawn =
+    source.conversation !== undefined && random.oneIn(2)
+      ? source.conversation(random)
+      : Array.from({ length: count }, () => drawMessage(random, source));
+  const messages = drawn.filter(source.isHarmless);
   const frames = messages.map((message) => drawFrame(random, message, source));
   const headers = drawHeaders(random, source);
   const bytes = Buffer.concat(random.oneIn(12) ? broken(random, frames, source) : frames);

@@ -11,6 +11,7 @@ import { type Facts, FUZZ_NODES, factsOf, GUARDED, hintsFor, TERM_STEPS } from "
 import { isHarmless } from "./harmless.js";
 import { keyValueMethods, machineMethods } from "./methods.js";
 import { type DrawnCall, drawCall } from "./plans.js";
+import { drawTransfer } from "./snapshots.js";
 
 /** Calls of one case at most, at a time. */
 const CALLS_PER_CASE = 60;
@@ -56,7 +57,7 @@ export class ServicesTarget implements Target {
   }
 
   async run(random: Random, trace: Trace): Promise<number> {
-    const node = random.oneIn(8) ? this.#running.machine : random.pick(this.#running.nodes);
+    const node = random.oneIn(8) ? this.#running.machine : random.pick(this.#running.doors);
     const methods = node === this.#running.machine ? this.#machineMethods : this.#methods;
     const connection = this.#connectionTo(node);
     const count = random.oneIn(4) ? 1 : random.whole(2, CALLS_PER_CASE);
@@ -80,7 +81,7 @@ export class ServicesTarget implements Target {
 
   async check(): Promise<void> {
     const cluster = this.#running;
-    for (const node of cluster.all) this.#cut(node);
+    for (const node of [...cluster.doors, cluster.machine]) this.#cut(node);
     await cluster.progress();
     await this.#removeLearners(cluster);
     this.#expectSame(await cluster.readAll(GUARDED));
@@ -112,18 +113,20 @@ export class ServicesTarget implements Target {
       method,
       hints: hintsFor(this.#facts, node.id),
       recorded: this.#corpus.get(`${method.parent.typeName}/${method.name}`) ?? [],
+      conversation:
+        method.name === "InstallSnapshot" ? (random) => drawTransfer(random, this.#facts, node.id) : undefined,
       isHarmless: (bytes) => isHarmless(method, bytes, this.#facts),
     });
   }
 
   #connectionTo(node: FuzzedNode): Connection {
-    const found = this.#connections.get(node.id) ?? new Connection(node.address);
-    this.#connections.set(node.id, found);
+    const found = this.#connections.get(node.address) ?? new Connection(node.address);
+    this.#connections.set(node.address, found);
     return found;
   }
 
   #cut(node: FuzzedNode): void {
-    this.#connections.get(node.id)?.close();
+    this.#connections.get(node.address)?.close();
   }
 
   async #writeGuarded(cluster: FuzzedCluster): Promise<void> {
