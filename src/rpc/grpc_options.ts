@@ -1,8 +1,7 @@
 import type * as grpc from "@grpc/grpc-js";
 import { limits } from "../base/limits.js";
 import type { ChannelSettings } from "./channel.js";
-import { refuseMalformedCalls } from "./malformed_calls.js";
-import { nameMessageLimit, statusWithAnswer } from "./status.js";
+import { nameMessageLimit, refuseMalformedCalls, statusWithAnswer } from "./status.js";
 
 // Options of grpc-js for Cairn's servers and channels.
 

@@ -49,10 +49,11 @@ async function startDamaged(random: Random, template: Template, trace: Trace): P
     );
   } catch (error) {
     expectRefusalByName(error);
+    trace(`refused: ${String(error)}`);
     return;
   }
   try {
-    await expectTruth(node, template, damaged);
+    await expectTruth(node, template, damaged, trace);
   } finally {
     await inTime(node.stop(), "the stop");
   }
@@ -61,7 +62,7 @@ async function startDamaged(random: Random, template: Template, trace: Trace): P
 }
 
 /** The node must have what was acknowledged, or less only where nothing can show it. */
-async function expectTruth(node: KeyValueNode, template: Template, damaged: Damaged): Promise<void> {
+async function expectTruth(node: KeyValueNode, template: Template, damaged: Damaged, trace: Trace): Promise<void> {
   const { states, lastIndex, clusterId } = template;
   expectThat(
     node.id === "n1" && node.clusterId === clusterId,
@@ -72,10 +73,12 @@ async function expectTruth(node: KeyValueNode, template: Template, damaged: Dama
   } catch (error) {
     // It says by itself that it must not lead: it has lost data, or it knows that it is damaged.
     expectRefusalByName(error);
+    trace(`does not lead: ${String(error)}`);
     return;
   }
   // The leader has committed an entry of its own behind all that it had.
   const last = node.raft.log.last.index - 1;
+  trace(last === lastIndex ? "started whole" : `started with ${last} of ${lastIndex} entries`);
   const expected = states.get(last);
   expectThat(expected !== undefined && last <= lastIndex, () => `the log ends at ${last} instead of ${lastIndex}`);
   const found = new Map<string, string>();
