@@ -21,11 +21,8 @@ const PROGRESS_MS = 5_000;
 /** A bundle takes no module of its own: the packages stay in node_modules. */
 const EXTERNAL = ["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino"];
 
-/**
- * Runs targets for a time, or single cases of one of them. Resolves with the messages by target, and what was found.
- * See launch.d.mts for the options.
- */
-export async function runFuzz({ targets = LANES.flat(), seed, ms, cases, onProgress }) {
+/** Runs targets for a time, or single cases of one of them. Resolves with the messages by target, and what was found. */
+async function runFuzz({ targets = LANES.flat(), seed, ms, cases, onProgress }) {
   const cache = join(root, "node_modules/.cache");
   await mkdir(cache, { recursive: true });
   const directory = await mkdtemp(join(cache, "cairn-fuzz-"));
@@ -212,9 +209,7 @@ function casesIn(text) {
   return [Number(match[1]), Number(match[2] ?? match[1])];
 }
 
-if (process.argv[1] === import.meta.filename) {
-  await main().catch((error) => {
-    process.stderr.write(`${error.message}\n`);
-    process.exitCode = 2;
-  });
-}
+await main().catch((error) => {
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 2;
+});
