@@ -21,8 +21,8 @@ const PROGRESS_MS = 5_000;
 /** A bundle takes no module of its own: the packages stay in node_modules. */
 const EXTERNAL = ["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino"];
 
-/** Runs targets for a time, or single cases of one of them. Resolves with the messages by target, and what was found. */
-async function runFuzz({ targets = LANES.flat(), seed, ms, cases, onProgress }) {
+/** Runs targets for a time, or single cases of one of them. Resolves with the messages by target, and what was found, which `onFound` hears at once. */
+async function runFuzz({ targets = LANES.flat(), seed, ms, cases, onProgress, onFound }) {
   const cache = join(root, "node_modules/.cache");
   await mkdir(cache, { recursive: true });
   const directory = await mkdtemp(join(cache, "cairn-fuzz-"));
@@ -31,14 +31,16 @@ async function runFuzz({ targets = LANES.flat(), seed, ms, cases, onProgress }) 
     const lanes = LANES.map((lane) => lane.filter((name) => targets.includes(name))).filter((lane) => lane.length > 0);
     const messages = {};
     const results = await Promise.all(
-      lanes.map((lane) =>
-        runLane(bundle, { targets: lane, seed, ms, cases }, (progress) => {
+      lanes.map(async (lane) => {
+        const result = await runLane(bundle, { targets: lane, seed, ms, cases }, (progress) => {
           Object.assign(messages, progress.messages);
-          onProgress?.(messages, progress);
-        }),
-      ),
+          onProgress(messages);
+        });
+        Object.assign(messages, result.messages);
+        for (const finding of result.found) await onFound(finding);
+        return result;
+      }),
     );
-    for (const result of results) Object.assign(messages, result.messages);
     return { messages, found: results.flatMap(({ found }) => found) };
   } finally {
     await rm(directory, { recursive: true, force: true });
@@ -159,6 +161,7 @@ async function fuzz({ seed, minutes, only, cases }) {
     seed,
     ms,
     cases,
+    onFound: (finding) => report(finding, seed),
     onProgress(messages) {
       if (performance.now() - shown < PROGRESS_MS) return;
       shown = performance.now();
@@ -167,7 +170,6 @@ async function fuzz({ seed, minutes, only, cases }) {
       process.stderr.write(`${seconds} s: ${each.join(", ")}\n`);
     },
   });
-  for (const finding of found) await report(finding, seed);
   const sum = Object.values(messages).reduce((total, count) => total + count, 0);
   const findings = found.length === 1 ? "1 finding" : `${found.length} findings`;
   process.stdout.write(`${sum.toLocaleString("en")} messages, ${findings}, seed ${seed}\n`);
