@@ -14,7 +14,7 @@ const LANES = [
 ];
 
 /** A lane that says nothing for this long hangs, in milliseconds. */
-const SILENCE_MS = 180_000;
+const SILENCE_MS = 240_000;
 
 const PROGRESS_MS = 5_000;
 

@@ -14,7 +14,7 @@ import { FuzzedProcess, inProduct, inRepository, type Probe } from "./process.js
 // A cluster of processes that is fuzzed. How a node is started stands here and nowhere else.
 
 /** How long the cluster may take to do something, in milliseconds. A bound, not a pause. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 
 /** Starts a node of the key-value store as its own process. */
 export function startNode(options: {

@@ -6,7 +6,7 @@ import { expectThat, Finding } from "../run/target.js";
 // Starts the processes that are fuzzed, and tells what they hold.
 
 /** How long a process may take to say something, in milliseconds. A bound, not a pause. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 
 const PROBE_MARK = "cairn-fuzz-probe ";
 
