@@ -1,7 +1,7 @@
 import type * as grpc from "@grpc/grpc-js";
 import { limits } from "../base/limits.js";
 import type { ChannelSettings } from "./channel.js";
-import { nameMessageLimit, statusWithAnswer } from "./status.js";
+import { nameMessageLimit, refuseMalformedCalls, statusWithAnswer } from "./status.js";
 
 // Options of grpc-js for Cairn's servers and channels.
 
@@ -23,7 +23,7 @@ export const serverOptions: grpc.ServerOptions = {
   "grpc.max_concurrent_streams": limits.streamsPerConnection,
   /** forceShutdown() needs this bookkeeping to know the connections that it must close. */
   "grpc.enable_channelz": 1,
-  interceptors: [nameMessageLimit, statusWithAnswer],
+  interceptors: [nameMessageLimit, refuseMalformedCalls, statusWithAnswer],
 };
 
 /** All options of a Cairn client's channel. */

@@ -116,8 +116,13 @@ function identityOf(found: IdentityFields): Identity | undefined {
   return sum === checksumOf(fields) && isIdentity(fields) ? fields : undefined;
 }
 
-/** Converts an identity of format 1, which is always a given one. */
-function earlierIdentity({ nodeId, clusterId, members, complete }: IdentityFields): Identity | undefined {
+/**
+ * Converts an identity of format 1, which is always a given one. One with a checksum is damaged: it
+ * is of format 2, and would lose its incarnation here.
+ */
+function earlierIdentity(found: IdentityFields): Identity | undefined {
+  const { nodeId, clusterId, members, complete, crc32: sum } = found;
+  if (sum !== undefined) return undefined;
   if (typeof nodeId !== "string" || typeof clusterId !== "string" || !isMemberList(members)) return undefined;
   if (typeof complete !== "boolean") return undefined;
   return { ...givenIdentity({ nodeId, clusterId, members }), complete };

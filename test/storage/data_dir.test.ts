@@ -124,6 +124,14 @@ test.each([
   expect(Buffer.from(fs.contents("/data/n1/cairn.json")).toString()).toBe(text);
 });
 
+test("a damaged format that says that there is no checksum is refused, in spite of one", async () => {
+  const fs = newDisk();
+  await made(fs);
+  const text = Buffer.from(fs.contents("/data/n1/cairn.json")).toString();
+  write(fs, text.replace('"format": 2', '"format": 1'));
+  await failure("DATA_DIRECTORY", open(fs), "/data/n1/cairn.json is damaged");
+});
+
 test("a data directory of another format is refused as such, whatever else is in the file", async () => {
   const fs = newDisk();
   await made(fs);

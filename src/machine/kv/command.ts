@@ -29,7 +29,9 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
   command.rules = command.requestId === undefined ? rules : Math.max(rules, ANSWER_RULES);
   const problem = problemOf(command);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
-  const bytes = toBinary(CommandSchema, command);
+  // A field that this version does not know would have a meaning for newer replicas only, and may
+  // be nested deeper than a replica decodes.
+  const bytes = toBinary(CommandSchema, command, { writeUnknownFields: false });
   if (bytes.byteLength + limits.entryAllowanceBytes > limits.entryBytes) {
     throw new CairnError(
       "LIMIT_EXCEEDED",

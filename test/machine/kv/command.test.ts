@@ -1,8 +1,11 @@
+import { fromBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { TxnRequestSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
 import { checkKey } from "../../../src/base/key_checks.js";
 import { limits } from "../../../src/base/limits.js";
 import { decodeCommand, encodeCommand } from "../../../src/machine/kv/command.js";
+import { writes } from "../../../src/server/kv/key_value_calls.js";
 import {
   applyBytes,
   applyCommand,
@@ -141,4 +144,19 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(applyCommand(machine, request("c", 1, put("k", "v"))).outcome).toBe(CommandOutcome.OK);
     expect(contents(machine)).toEqual(["k=v@2"]);
   });
+});
+
+test("fields that this version does not know are left out of a command, however deep they are nested", () => {
+  // As deep as a request is decoded; the command has one more level around it.
+  const groups = Buffer.concat([Buffer.alloc(97, 0x7b), Buffer.alloc(97, 0x7c)]);
+  const inField = (tag: number, content: Uint8Array) => {
+    const bytes = [0x80 | (content.byteLength & 0x7f), content.byteLength >> 7];
+    return Buffer.concat([Buffer.from([tag, ...bytes]), content]);
+  };
+  const putOperation = Buffer.concat([Buffer.from([0x0a, 0x01, 0x6b]), groups]);
+  const request = fromBinary(TxnRequestSchema, inField(0x12, inField(0x0a, putOperation)));
+  const known = fromBinary(TxnRequestSchema, Buffer.from([0x12, 0x05, 0x0a, 0x03, 0x0a, 0x01, 0x6b]));
+  const command = encodeCommand({ operation: writes.txn.operationOf(request) });
+  expect(decodeCommand(command)).toBeDefined();
+  expect(command).toEqual(encodeCommand({ operation: writes.txn.operationOf(known) }));
 });
