@@ -3,7 +3,7 @@
  * processes that it has started and that have ended. On a machine that does much else, this says what a test costs; the clock does not.
  */
 import { appendFileSync, readFileSync } from "node:fs";
-import { afterAll, expect } from "vitest";
+import { beforeAll, expect } from "vitest";
 import { inRepository } from "../processes/processes.js";
 
 const target = process.env.CAIRN_CPU_TIMES;
@@ -31,7 +31,8 @@ if (target !== undefined) {
   // The file before this one in the same process ended with this.
   const state = globalThis as { cairnCpuTime?: CpuTime };
   const before = state.cairnCpuTime ?? { own: 0, children: 0 };
-  afterAll(() => {
+  // What the first beforeAll returns is called last, when the hooks of the file have ended its processes.
+  beforeAll(() => () => {
     const now = cpuTime();
     state.cairnCpuTime = now;
     const file = expect.getState().testPath?.slice(inRepository("test").length + 1);
