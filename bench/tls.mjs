@@ -18,8 +18,11 @@ import * as grpc from "@grpc/grpc-js";
 import { AdminService } from "../dist/gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../dist/src/rpc/client.js";
+import { channelOptions } from "../dist/src/rpc/grpc_options.js";
 
 const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+/** An address is no server name. */
+const CHANNEL_OPTIONS = { ...channelOptions, "grpc.ssl_target_name_override": "localhost" };
 const KEYS = 1_000;
 const VALUE = Buffer.alloc(256, "v");
 const WARM_SECONDS = 0.5;
@@ -71,11 +74,11 @@ function makeCertificates() {
   const at = (name) => join(directory, name);
   const openssl = (...args) => execFileSync("openssl", args, { stdio: ["ignore", "ignore", "pipe"] });
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  openssl("req", "-x509", ...key, "-keyout", at("ca.key"), "-out", at("ca.pem"), "-subj", "/CN=bench", "-days", "2");
+  openssl("req", "-x509", ...key, "-keyout", at("ca.key"), "-out", at("ca.pem"), "-subj", "/CN=bench", "-days", "90");
   const issue = (name, names) => {
     openssl("req", ...key, "-keyout", at(`${name}.key`), "-out", at(`${name}.csr`), "-subj", `/CN=${name}`);
     writeFileSync(at("ext"), `subjectAltName=${names}\nextendedKeyUsage=serverAuth,clientAuth\n`);
-    const by = ["-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "2", "-extfile", at("ext")];
+    const by = ["-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "90", "-extfile", at("ext")];
     openssl("x509", "-req", "-in", at(`${name}.csr`), "-out", at(`${name}.pem`), ...by);
   };
   for (let at = 1; at <= nodes; at++) issue(`n${at}`, `IP:127.0.0.1,DNS:localhost,URI:cairn://bench/node/n${at}`);
@@ -86,7 +89,7 @@ function makeCertificates() {
       ...["--tls-cert", at(`${id}.pem`), "--tls-key", at(`${id}.key`)],
       ...["--tls-client-ca", at("ca.pem"), "--tls-peer-ca", at("ca.pem")],
     ],
-    credentials: () => grpc.credentials.createSsl(...pems, { checkServerIdentity: () => undefined }),
+    settings: () => ({ credentials: grpc.credentials.createSsl(...pems), options: CHANNEL_OPTIONS }),
   };
 }
 
@@ -106,7 +109,7 @@ async function startCluster(name, tls) {
     throw new Error(`${id} has ended`);
   });
   const members = await Promise.all(started);
-  const open = (address) => openChannel(address, tls && { credentials: tls.credentials() });
+  const open = (address) => openChannel(address, tls?.settings());
   const leader = await leaderOf(members, open);
   const channels = Array.from({ length: connections }, () => open(leader.address));
   return {

@@ -16,9 +16,9 @@ export interface GrpcTransportOptions {
    * the membership gives.
    */
   readonly addressOf?: ((peer: Peer) => string | undefined) | undefined;
-  /** Called when the stream to a peer breaks, with the reason, and when the peer answers again. */
   /** Credentials of the connections to peers. Without them they are not encrypted. */
   readonly members?: MemberCredentials | undefined;
+  /** Called when the stream to a peer breaks, with the reason, and when the peer answers again. */
   readonly onChange?: ((peer: Peer, error: CairnError | undefined) => void) | undefined;
 }
 

@@ -2,7 +2,7 @@ import { CairnError } from "../base/errors.js";
 import type { CallContext } from "../rpc/call_context.js";
 import { type CallerCertificate, describeCaller, type NodeName } from "../rpc/security/caller_certificate.js";
 
-/** Where this node stands among its peers, by its own certificate. */
+/** The node as its own certificate names it. */
 export interface OwnName {
   /** Undefined when the node knows no authority of members: then nobody is its peer. */
   readonly node: NodeName | undefined;

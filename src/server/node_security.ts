@@ -3,12 +3,12 @@ import { NodeTls, type TlsEvent } from "../rpc/security/node_tls.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 
+// Opens a node's TLS files, and tells its log about them.
+
 export type { NodeName } from "../rpc/security/caller_certificate.js";
 export type { MemberCredentials } from "../rpc/security/member_credentials.js";
 export type { CertificateInfo, CertificateUse, NodeTlsFiles } from "../rpc/security/tls_material.js";
 export type { NodeTls };
-
-// Opens a node's TLS files, and tells its log about them.
 
 /**
  * Reads a node's certificates, keys and authorities, and keeps up with their files until it is

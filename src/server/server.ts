@@ -152,7 +152,12 @@ export class CairnServer {
     const services = [RaftService, ...machine.services, AdminService];
     const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services, access);
     const port = await bind(server, listen, security?.serverCredentials);
-    if (options.ingressSocket !== undefined) await bind(server, `unix:${options.ingressSocket}`, ingressCredentials);
+    if (options.ingressSocket !== undefined) {
+      await bind(server, `unix:${options.ingressSocket}`, ingressCredentials).catch((error: unknown) => {
+        server.forceShutdown();
+        throw error;
+      });
+    }
     if (security === undefined) warnOfExposure(listen, logger);
     setServing(true);
     const host = listen.slice(0, listen.lastIndexOf(":"));

@@ -7,10 +7,14 @@ import { AdminService, CertificateUse } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../../src/base/errors.js";
+import { Contacts } from "../../src/daemon/contacts.js";
 import { grpcTransport } from "../../src/peers/grpc_transport.js";
+import { plainQuestion } from "../../src/raft/membership/introduction.js";
+import { ChannelPool } from "../../src/rpc/channel_pool.js";
 import { openChannel } from "../../src/rpc/client.js";
 import { NodeTls, type TlsEvent } from "../../src/rpc/security/node_tls.js";
 import type { NodeTlsFiles } from "../../src/rpc/security/tls_material.js";
+import { There } from "../../src/server/admin/verify_member.js";
 import { CairnServer, type ServerOptions } from "../../src/server/server.js";
 import { type Issued, replaceFile, TestAuthority, writeNodeFiles } from "../support/certificates.js";
 import { untilAsync } from "../support/conditions.js";
@@ -201,6 +205,31 @@ describe("RaftService with TLS", () => {
     await untilAsync(async () => changes.length > 0, "the wrong member is refused");
     expect(changes[0]).toContain(`is for cairn://${CLUSTER}/node/n1, not for cairn://${CLUSTER}/node/n3`);
   });
+});
+
+test("everything else that dials a member means that member, too (T9)", async () => {
+  const { address } = await serve(await filesOf());
+  const own = await NodeTls.open(await filesOf(await peers.node(CLUSTER, "n2")));
+  const refusals: string[] = [];
+  const contacts = new Contacts(own, ({ name }, { text }) => void refusals.push(`${name}: ${text}`));
+  // Calls that are passed on, and the search for a snapshot.
+  const pool = new ChannelPool({ connectTimeoutMs: 5_000 }, own);
+  onTestFinished(() => {
+    contacts.close();
+    pool.close();
+    own.close();
+  });
+  const ask = (name: string | undefined) => contacts.ask({ name, address }, plainQuestion("n2", name ?? ""));
+  expect(await ask("n1")).toMatchObject({ name: "n1" });
+  expect(await ask(undefined)).toMatchObject({ name: "n1" });
+  expect(await ask("n3")).toBeUndefined();
+  expect(refusals).toEqual([expect.stringMatching(/^n3: .*is for cairn:.*n1, not for cairn:.*n3/)]);
+  const statusOf = (name: string) => pool.get(address, name).client(AdminService).getStatus({});
+  expect((await statusOf("n1")).nodeId).toBe("n1");
+  expect(await failureOf(statusOf("n3"))).toMatch(/^UNREACHABLE: .*not for cairn:.*n3/);
+  const comparing = new There("n3", address, CLUSTER, own);
+  onTestFinished(() => comparing.close());
+  expect(await failureOf(comparing.progress(new AbortController().signal))).toMatch(/^UNREACHABLE: .*not for cairn/);
 });
 
 describe("changed files", () => {

@@ -1524,14 +1524,14 @@ export enum CertificateUse {
   UNSPECIFIED = 0,
 
   /**
-   * What clients see; also what other members see, unless there is one for them.
+   * Clients see it; other members, too, unless the node has one for them.
    *
    * @generated from enum value: CERTIFICATE_USE_SERVER = 1;
    */
   SERVER = 1,
 
   /**
-   * What other members see.
+   * Other members see it.
    *
    * @generated from enum value: CERTIFICATE_USE_PEER = 2;
    */

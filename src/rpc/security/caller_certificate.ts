@@ -3,7 +3,7 @@ import { isId } from "../../base/ids.js";
 
 // Describes the caller of an RPC by the certificate of its connection.
 
-/** What the certificate of a connection proves about the caller. */
+/** The caller at the other end of a connection, as far as its certificate proves it. */
 export interface CallerCertificate {
   /**
    * The authority that signed it. With one authority for both, a certificate that names a node is a

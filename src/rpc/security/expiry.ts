@@ -5,6 +5,11 @@ import type { CertificateInfo } from "./tls_material.js";
 
 const DAY_MS = 24 * 3_600_000;
 
+/**
+ * Share of its life that a certificate must have left: one for a day is not always about to end.
+ */
+const LIFE_LEFT = 1 / 3;
+
 /** Days before the end of a certificate at which a further warning is logged. */
 const FURTHER_DAYS = [7, 1, 0];
 
@@ -15,9 +20,11 @@ export function daysLeft({ expiresMs }: CertificateInfo, nowMs: number): number 
 
 /** Describes a certificate that ends soon, or has ended; undefined for any other. */
 export function expiryWarning(info: CertificateInfo, nowMs: number): string | undefined {
+  const { startsMs, expiresMs } = info;
+  const leastMs = Math.min(limits.certificateWarningDays * DAY_MS, (expiresMs - startsMs) * LIFE_LEFT);
+  if (expiresMs - nowMs >= leastMs) return undefined;
   const days = daysLeft(info, nowMs);
-  if (days >= limits.certificateWarningDays) return undefined;
-  const at = new Date(info.expiresMs).toISOString();
+  const at = new Date(expiresMs).toISOString();
   const when = days < 0 ? `has ended at ${at}` : `ends at ${at}, ${remaining(days)}`;
   return `the certificate of ${info.subject} in ${info.file} ${when}: replace the file`;
 }

@@ -55,7 +55,7 @@ export function settingsTo(
   };
 }
 
-/** What connections between members use at present. */
+/** The certificates that connections between members use at present. */
 export interface PeerIdentity {
   readonly context: SecureContext;
   readonly node: NodeName;

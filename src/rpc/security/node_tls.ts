@@ -22,7 +22,9 @@ import { type CertificateInfo, materialOf, type NodeTlsFiles, type TlsMaterial }
 export type TlsEvent =
   /** Files have changed, and new connections use them. */
   | { readonly kind: "reloaded"; readonly files: readonly string[] }
-  /** Files have changed, and cannot be used: the old certificates stay. Told once for each content. */
+  /**
+   * Files have changed, and cannot be used: the old certificates stay. Told once for each content.
+   */
   | { readonly kind: "rejected"; readonly reason: string }
   /** A certificate ends soon, or has ended. */
   | { readonly kind: "expiring"; readonly text: string }
@@ -209,7 +211,9 @@ export class NodeTls implements MemberCredentials {
     }
   }
 
-  /** Tells of files that are bad twice in the same way: the first time, they may be half written. */
+  /**
+   * Tells of files that are bad twice in the same way: the first time, they may be half written.
+   */
   #reject(reason: string, digest: string): void {
     const before = this.#rejection;
     const isSame = before?.reason === reason && before.digest === digest;

@@ -33,7 +33,8 @@ export interface CertificateInfo {
   readonly file: string;
   /** In one line: "CN=n1, O=Example". */
   readonly subject: string;
-  /** End of its validity, in ms since 1970. */
+  /** Begin and end of its validity, in ms since 1970. */
+  readonly startsMs: number;
   readonly expiresMs: number;
 }
 
@@ -124,6 +125,8 @@ function nodeOf({ subjectAltName }: X509Certificate, file: string): NodeName {
   throw new CairnError("INVALID_ARGUMENT", `${text}: it needs one subject alternative name URI:${example}`);
 }
 
-function infoOf(use: CertificateUse, file: string, { subject, validTo }: X509Certificate): CertificateInfo {
-  return { use, file, subject: subject?.replaceAll("\n", ", ") ?? "", expiresMs: Date.parse(validTo) };
+function infoOf(use: CertificateUse, file: string, certificate: X509Certificate): CertificateInfo {
+  const { subject, validFrom, validTo } = certificate;
+  const line = subject?.replaceAll("\n", ", ") ?? "";
+  return { use, file, subject: line, startsMs: Date.parse(validFrom), expiresMs: Date.parse(validTo) };
 }

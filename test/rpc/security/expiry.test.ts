@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { ExpiryWatch, expiryWarning } from "../../../src/rpc/security/expiry.js";
 
 const DAY_MS = 24 * 3_600_000;
-const info = { use: "server", file: "n1.pem", subject: "CN=n1", expiresMs: 100 * DAY_MS } as const;
+const info = { use: "server", file: "n1.pem", subject: "CN=n1", startsMs: 0, expiresMs: 100 * DAY_MS } as const;
 const at = (days: number) => info.expiresMs - days * DAY_MS;
 
 test("a certificate is warned of from 30 days before its end on, and logged at 30, 7 and 1 days and at its end", () => {
@@ -17,6 +17,12 @@ test("a certificate is warned of from 30 days before its end on, and logged at 3
   expect(expiryWarning(info, at(1.5))).toContain("in 1 day:");
   expect(expiryWarning(info, at(0.5))).toContain("within a day");
   expect(expiryWarning(info, at(-0.5))).toContain("has ended at");
+});
+
+test("a certificate with a short life is warned of in its last third alone", () => {
+  const short = { ...info, startsMs: info.expiresMs - DAY_MS };
+  expect(expiryWarning(short, at(0.4))).toBeUndefined();
+  expect(expiryWarning(short, at(0.3))).toContain("within a day");
 });
 
 test("a certificate that replaces one is warned of anew", () => {
