@@ -3,7 +3,7 @@ import { isLoopback } from "../../base/addresses.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 
-/** Characters of a token (RFC 6750), and of those that other makers use: no space, nothing to escape. */
+/** Characters of a token: more than those of RFC 6750, but no space, and nothing to escape. */
 const TOKEN = /^[\x21-\x7e]+$/;
 
 /** Adds a token to the calls of a channel. No error ever shows it. */
