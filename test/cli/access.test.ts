@@ -37,9 +37,15 @@ test("cairn access check shows all callers of a file, and names the place of a m
     ],
   });
   const withCertificates = await runCommand(["access", "check", file, "--peer-certificates"]);
-  expect([withCertificates.code, withCertificates.stderr]).toEqual([1, expect.stringContaining("callers[1].grants: members")]);
+  expect([withCertificates.code, withCertificates.stderr]).toEqual([
+    1,
+    expect.stringContaining("callers[1].grants: members"),
+  ]);
   const nobody = await runCommand(["access", "check", file, "--caller", "none"]);
-  expect([nobody.code, nobody.stderr]).toEqual([1, expect.stringContaining("it would be refused with UNAUTHENTICATED")]);
+  expect([nobody.code, nobody.stderr]).toEqual([
+    1,
+    expect.stringContaining("it would be refused with UNAUTHENTICATED"),
+  ]);
   writeFileSync(file, '{"callers": [{"name": "a", "tokens": ["secret"], "grants": []}]}');
   const bad = await runCommand(["access", "check", file]);
   expect([bad.code, bad.stdout]).toEqual([1, ""]);

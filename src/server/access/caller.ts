@@ -128,7 +128,7 @@ export class IngressCaller implements CallerAccess {
 
   shown(credentials: ShownCredentials, call: AccessedCall): CallerAccess {
     const caller = this.rules.shownCaller(credentials, call);
-    // These calls have no rule of a method before them, and a member's keys are bounded by such rules.
+    // No rule of a method bounds these calls, and nothing else bounds a member.
     if (caller.kind === "client") return caller;
     throw caller.refusal(call, "a reason to come by an ingress process: members use the node's own port");
   }
