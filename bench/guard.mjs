@@ -49,7 +49,9 @@ for (let round = 0; round < rounds; round++) {
 }
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 for (const [name, { micros }] of Object.entries({ bare, guarded })) {
-  console.log(`${name}: ${median(micros).toFixed(1)} us of CPU time a call (${micros.map((each) => each.toFixed(0)).join(", ")})`);
+  console.log(
+    `${name}: ${median(micros).toFixed(1)} us of CPU time a call (${micros.map((each) => each.toFixed(0)).join(", ")})`,
+  );
 }
 for (const { server, channel } of [bare, guarded]) {
   channel.close();

@@ -54,7 +54,7 @@ export const limits = Object.freeze({
   headerBytes: 16 * KiB,
   /** PING and SETTINGS frames of one connection within a second. */
   controlFramesPerSecond: 10_000,
-  /** Invalid frames of one connection, calls with too many headers among them; then it is closed. */
+  /** Invalid frames of a connection, calls with too many headers among them; then it is closed. */
   invalidFrames: 100,
   /** Memory of one HTTP/2 connection outside of JavaScript, in MiB; further streams are refused. */
   connectionMemoryMiB: 32,
@@ -536,7 +536,10 @@ assert(
     limits.uncommittedBytes <= limits.requestBytes,
   "what a leader takes fits what it may receive, beside the reserve",
 );
-assert(limits.peerBytesInFlight + limits.appendBytes < limits.peerRequestBytes, "a leader's messages fit at a follower");
+assert(
+  limits.peerBytesInFlight + limits.appendBytes < limits.peerRequestBytes,
+  "a leader's messages fit at a follower",
+);
 assert(limits.watches + limits.streamsPerConnection <= limits.streams, "watches leave room for calls");
 assert(limits.clientWriteBytesInFlight <= limits.sessionStreamBytes, "a client's writes fit its stream, in bytes too");
 assert(limits.appendBatchBytes <= limits.peerBytesInFlight, "a message fits what may be in flight");

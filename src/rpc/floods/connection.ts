@@ -8,7 +8,7 @@ import type { BudgetShare } from "./request_budget.js";
  */
 export type ConnectionKind = "client" | "peer" | "late";
 
-/** What a server knows of one connection. */
+/** A connection as its server sees it: its part, and what it holds. */
 export class Connection {
   readonly clientShare: BudgetShare = { bytes: 0 };
   readonly peerShare: BudgetShare = { bytes: 0 };

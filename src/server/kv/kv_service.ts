@@ -209,10 +209,7 @@ function checkedRange({ prefix, after, limit }: RangeRequest): CheckedRange {
 }
 
 /** Yields keys of the present state. */
-function* rangeNow(
-  node: KeyValueNode,
-  { prefix, after, most }: CheckedRange,
-): Generator<RangePart, void, undefined> {
+function* rangeNow(node: KeyValueNode, { prefix, after, most }: CheckedRange): Generator<RangePart, void, undefined> {
   const header = headerOf(node);
   // One key more than requested shows whether more keys follow.
   const entries = node.machine.range({ prefix, after, limit: most + 1 });
@@ -224,11 +221,7 @@ function* rangeNow(
 }
 
 /** Yields at least one part; each but the last is about as large as a chunk. */
-function* inParts(
-  entries: Iterable<KeyEntry>,
-  most: number,
-  header: Header,
-): Generator<RangePart, void, undefined> {
+function* inParts(entries: Iterable<KeyEntry>, most: number, header: Header): Generator<RangePart, void, undefined> {
   let first: { header?: Header } = { header };
   let kvs: KeyValueInit[] = [];
   let bytes = 0;

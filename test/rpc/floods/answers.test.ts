@@ -13,7 +13,7 @@ async function* parts(count: { made: number }) {
   }
 }
 
-test("streams of a connection that does not read wait, and go on when it reads", async () => {
+test("streams of a connection that does not read wait until it reads", async () => {
   const count = { made: 0 };
   const { address, guard } = await guarded({ connectionAnswerBytes: 2 * MiB }, { range: () => parts(count) });
   const session = await openSession(address);
@@ -49,7 +49,7 @@ test.each([
   await until(() => guard.answers.unsent <= MiB, "there is room again");
 });
 
-test("a stream that is read slowly, but is read, goes on", async () => {
+test("a stream that is read slowly, but is read, is not ended", async () => {
   const slowReaderMs = 1_000;
   async function* range() {
     for (;;) yield { kvs: [{ value: Buffer.alloc(MiB / 64) }] };
