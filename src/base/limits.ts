@@ -93,6 +93,8 @@ export const limits = Object.freeze({
    */
   slowReaderMs: 60_000,
   slowReaderMsUnderPressure: 1_000,
+  /** Streams of one connection that may be ended for this; then the connection is closed. */
+  slowReaderStreams: 8,
   /** Session streams, and streams of keep-alives, of one node; a further one is refused. */
   sessionStreams: 2_048,
   keepAliveStreams: 2_048,

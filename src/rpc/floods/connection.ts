@@ -23,6 +23,8 @@ export class Connection {
   idleSince: number;
   /** Bytes of answers that the network has not taken. */
   unsent = 0;
+  /** Streams that were ended because nobody read them. */
+  cutOff = 0;
   /** PING and SETTINGS frames, less those that time has allowed for. */
   controlFrames = 0;
   #isWide = false;

@@ -30,6 +30,7 @@ export interface FloodLimits {
   readonly connectionAnswerBytes: number;
   readonly slowReaderMs: number;
   readonly slowReaderMsUnderPressure: number;
+  readonly slowReaderStreams: number;
 }
 
 /** Names each limit, so that the compiler finds one that is missing. */
@@ -59,6 +60,7 @@ const NAMES: Readonly<Record<keyof FloodLimits, true>> = {
   connectionAnswerBytes: true,
   slowReaderMs: true,
   slowReaderMsUnderPressure: true,
+  slowReaderStreams: true,
 };
 
 const names = Object.keys(NAMES) as (keyof FloodLimits)[];

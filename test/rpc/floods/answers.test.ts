@@ -49,6 +49,13 @@ test.each([
   await until(() => guard.answers.unsent <= MiB, "there is room again");
 });
 
+test("a connection with too many streams that nobody reads is closed", async () => {
+  const { address } = await guarded({ slowReaderMs: 200, slowReaderStreams: 2 }, { range: () => parts({ made: 0 }) });
+  const session = await openSession(address);
+  for (let at = 0; at < 3; at++) call(session, RANGE, undefined, { reads: false });
+  await until(() => session.destroyed, "the connection is closed");
+});
+
 test("a stream that is read slowly, but is read, is not ended", async () => {
   const slowReaderMs = 1_000;
   async function* range() {
