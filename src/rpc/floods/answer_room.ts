@@ -34,6 +34,11 @@ export class AnswerRoom {
     return this.#unsent;
   }
 
+  /** Number of reads that wait. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /**
    * Returns whether a further answer may be made now. A connection that reads all that it gets has
    * a part of the room that the others do not have. While half is taken, no stream makes an answer

@@ -131,6 +131,11 @@ export class FloodGuard implements Shared {
     return this.#requests.taken;
   }
 
+  /** The connections that are open. */
+  get sessions(): IterableIterator<ServerHttp2Session> {
+    return this.#bySession.keys();
+  }
+
   /** Streams with a message that waits for room. */
   get heldStreams(): number {
     return this.#held.length;

@@ -176,6 +176,10 @@ export class ServedStream implements MessageAdmission {
     this.stream.close(constants.NGHTTP2_NO_ERROR);
   }
 
+  get isGone(): boolean {
+    return this.#isClosed || this.stream.destroyed || this.stream.closed;
+  }
+
   /**
    * Lets a read wait until what it answers may wait to be sent. Undefined: there is room now.
    */

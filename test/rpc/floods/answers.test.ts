@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { answerWithRoom, type CallContext } from "../../../src/rpc/call_context.js";
 import { until } from "../../support/conditions.js";
 import { settled } from "../../support/nodes/loopback.js";
 import { call, GET, guarded, openSession, RANGE } from "./support.js";
@@ -47,6 +48,27 @@ test.each([
   const unread = Array.from({ length: count }, () => call(session, RANGE, undefined, { reads: false }));
   expect(await Promise.race(unread.map(({ end }) => end))).toMatchObject({ reset: 11 });
   await until(() => guard.answers.unsent <= MiB, "there is room again");
+});
+
+test("reads that wait are not carried out when their connection is closed", async () => {
+  let made = 0;
+  const get = (_request: unknown, context: CallContext) =>
+    answerWithRoom(
+      context,
+      () => {
+        made++;
+        return { kv: { value: Buffer.alloc(MiB) } };
+      },
+      () => MiB,
+    );
+  const { address, guard } = await guarded({ connectionAnswerBytes: 2 * MiB }, { get });
+  const session = await openSession(address);
+  for (let at = 0; at < 50; at++) call(session, GET, undefined, { reads: false });
+  await until(() => guard.answers.waiting > 40, "they wait");
+  const before = made;
+  for (const each of guard.sessions) each.destroy();
+  await until(() => guard.answers.waiting === 0 && guard.answers.unsent === 0, "all of them have ended");
+  expect(made).toBe(before);
 });
 
 test("a connection with too many streams that nobody reads is closed", async () => {
