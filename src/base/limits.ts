@@ -54,7 +54,7 @@ export const limits = Object.freeze({
   headerBytes: 16 * KiB,
   /** PING and SETTINGS frames of one connection within a second. */
   controlFramesPerSecond: 10_000,
-  /** Invalid frames of one connection, calls with too many headers among them; then it is closed. */
+  /** Invalid frames of a connection, calls with too many headers among them; then it is closed. */
   invalidFrames: 100,
   /** Memory of one HTTP/2 connection outside of JavaScript, in MiB; further streams are refused. */
   connectionMemoryMiB: 32,
@@ -93,6 +93,8 @@ export const limits = Object.freeze({
    */
   slowReaderMs: 60_000,
   slowReaderMsUnderPressure: 1_000,
+  /** Streams of one connection that may be ended for this; then the connection is closed. */
+  slowReaderStreams: 8,
   /** Session streams, and streams of keep-alives, of one node; a further one is refused. */
   sessionStreams: 2_048,
   keepAliveStreams: 2_048,

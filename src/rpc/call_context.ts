@@ -47,6 +47,8 @@ export interface CallContext {
 export interface AnswerPlace {
   /** Resolves when there may be room, to be asked again; undefined: there is room now. */
   answerRoom(): Promise<void> | undefined;
+  /** Nobody can get an answer any longer; the call's cancellation may follow. */
+  readonly isGone: boolean;
   /** Takes room for an answer of this size, which is sent later. */
   promise(bytes: number): void;
 }
@@ -64,6 +66,8 @@ export async function answerWithRoom<Answer>(
   for (let room = answers?.answerRoom(); room !== undefined; room = answers?.answerRoom()) {
     await room;
     if (cancel.aborted) throw cancel.reason;
+    // The calls of a connection end one after the other: none may make its answer meanwhile.
+    if (answers?.isGone === true) throw new CairnError("CANCELLED", "the client is gone");
   }
   const answer = make();
   answers?.promise(bytesOf(answer));

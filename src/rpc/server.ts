@@ -241,7 +241,10 @@ class ServedMethod {
     context.onCancelled(stop);
     const { answers: place } = context;
     for (;;) {
-      for (let room = place?.answerRoom(); room !== undefined; room = place?.answerRoom()) await room;
+      for (let room = place?.answerRoom(); room !== undefined; room = place?.answerRoom()) {
+        await room;
+        if (place?.isGone === true) return stop();
+      }
       const { done, value } = await iterator.next();
       if (done === true || context.cancellation !== undefined) return;
       try {

@@ -23,6 +23,7 @@ interface WaitingRead {
 export class AnswerRoom {
   #unsent = 0;
   #waiting: WaitingRead[] = [];
+  #waking: NodeJS.Immediate | undefined;
 
   constructor(private readonly limits: FloodLimits) {}
 
@@ -32,6 +33,11 @@ export class AnswerRoom {
 
   get unsent(): number {
     return this.#unsent;
+  }
+
+  /** Number of reads that wait. */
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
   /**
@@ -56,7 +62,7 @@ export class AnswerRoom {
   release(connection: Connection, bytes: number): void {
     connection.unsent -= bytes;
     this.#unsent -= bytes;
-    if (this.#waiting.length > 0) this.wake();
+    this.#wakeSoon();
   }
 
   /** Waits until there may be room: the caller looks again. */
@@ -64,14 +70,24 @@ export class AnswerRoom {
     return new Promise((resolve) => this.#waiting.push({ call, resolve }));
   }
 
+  /**
+   * Wakes a reader in the next turn of the event loop: when many streams are reset together, none
+   * of them may take the room of the one before.
+   */
+  #wakeSoon(): void {
+    if (this.#waiting.length > 0) this.#waking ??= setImmediate(() => this.#wake());
+  }
+
   /** Wakes a reader for which there is room, of those that have waited longest. */
-  wake(): void {
+  #wake(): void {
+    this.#waking = undefined;
     const most = Math.min(this.#waiting.length, SEARCHED);
     for (let at = 0; at < most; at++) {
       const { call, resolve } = this.#waiting[at]!;
       if (!this.hasRoom(call)) continue;
       this.#waiting.splice(at, 1);
       resolve();
+      this.#wakeSoon();
       return;
     }
   }

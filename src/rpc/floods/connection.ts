@@ -8,7 +8,7 @@ import type { BudgetShare } from "./request_budget.js";
  */
 export type ConnectionKind = "client" | "peer" | "late";
 
-/** What a server knows of one connection. */
+/** A connection as its server sees it: its part, and what it holds. */
 export class Connection {
   readonly clientShare: BudgetShare = { bytes: 0 };
   readonly peerShare: BudgetShare = { bytes: 0 };
@@ -23,6 +23,8 @@ export class Connection {
   idleSince: number;
   /** Bytes of answers that the network has not taken. */
   unsent = 0;
+  /** Streams that were ended because nobody read them. */
+  cutOff = 0;
   /** PING and SETTINGS frames, less those that time has allowed for. */
   controlFrames = 0;
   #isWide = false;

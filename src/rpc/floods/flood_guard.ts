@@ -131,6 +131,11 @@ export class FloodGuard implements Shared {
     return this.#requests.taken;
   }
 
+  /** The connections that are open. */
+  get sessions(): IterableIterator<ServerHttp2Session> {
+    return this.#bySession.keys();
+  }
+
   /** Streams with a message that waits for room. */
   get heldStreams(): number {
     return this.#held.length;
@@ -178,7 +183,7 @@ export class FloodGuard implements Shared {
 
   #lookAtStream(stream: ServedStream, now: number, slowMs: number): void {
     const { messageMs, messageRateBytes, slowReaderMs } = this.limits;
-    if (stream.stalledMs(now) > (stream.isPeer ? slowReaderMs : slowMs)) stream.cutOff();
+    if (stream.stalledMs(now) > (stream.isPeer ? slowReaderMs : slowMs)) this.#cutOff(stream);
     else if (stream.isLate(now, messageMs, messageRateBytes)) stream.refuse(this.#tooSlow());
     else if (stream.isUnanswered(now, this.limits)) stream.refuse(this.#tooLong());
     else stream.closeIfLingering(now, LINGER_MS);
@@ -203,8 +208,13 @@ export class FloodGuard implements Shared {
     for (const stream of waiting.sort((a, b) => b.unsent - a.unsent)) {
       if (left <= this.limits.answerBytes) return;
       left -= stream.unsent;
-      stream.cutOff();
+      this.#cutOff(stream);
     }
+  }
+
+  #cutOff(stream: ServedStream): void {
+    stream.cutOff();
+    if (++stream.connection.cutOff > this.limits.slowReaderStreams) stream.connection.destroy();
   }
 
   #mayHold(connection: Connection, rawHeaders: readonly string[]): boolean {

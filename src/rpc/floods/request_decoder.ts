@@ -6,7 +6,7 @@ const HEAD_BYTES = 5;
 const NONE: Buffer[] = [];
 
 /**
- * What becomes of a message: it is taken, it waits for room with all that follows, or the call was
+ * The fate of a message: it is taken, it waits for room with all that follows, or the call was
  * refused.
  */
 export type Admission = "taken" | "held" | "refused";
@@ -30,7 +30,7 @@ export class RequestDecoder {
   #headBytes = 0;
   #message: Buffer | undefined;
   #messageBytes = 0;
-  /** What has come of a message that waits for room, with its head, and what has come after. */
+  /** The head of a message that waits for room, and all that has come behind it. */
   #held: Buffer[] = [];
   #isRefused = false;
 
@@ -98,7 +98,7 @@ export class RequestDecoder {
     this.#headBytes = 0;
   }
 
-  /** Reads the head of a message, and makes room for the message. Returns the position behind it. */
+  /** Reads the head of a message, and makes room for it. Returns the position behind the head. */
   #readHead(data: Buffer, from: number): number {
     let head = data;
     let start = from;

@@ -15,7 +15,7 @@ export interface InsideCall extends grpc.ServerInterceptingCallInterface {
   handleDataFrame?(data: Buffer): void;
 }
 
-/** What a server's calls share. */
+/** The room that a server's calls share. */
 export interface Shared {
   readonly answers: AnswerRoom;
   /** Has room for a message, perhaps after others were refused; returns whether it took it. */
@@ -34,7 +34,7 @@ const STALL_BYTES = 4_096;
 
 const SERVED = Symbol("the server's view of an HTTP/2 stream");
 
-/** Where a stream of HTTP/2 keeps it. */
+/** A stream of HTTP/2, which keeps the server's view of it. */
 interface WithServed {
   [SERVED]?: ServedStream;
 }
@@ -64,7 +64,7 @@ export class ServedStream implements MessageAdmission {
   #isClosed = false;
   /** When the call began, or the message that is arriving. */
   #messageSince: number;
-  /** How much of that message had come at the last note, and when that was. */
+  /** The last note about that message: when it was, and the bytes that had come. */
   #notedAt: number;
   #notedBytes = 0;
   #stalls = false;
@@ -112,8 +112,9 @@ export class ServedStream implements MessageAdmission {
     this.#method = method;
     call.decoder = this.#decoder;
     const send = call.sendMessage.bind(call);
-    call.sendMessage = (message: Buffer, written) => {
-      const { byteLength } = message;
+    call.sendMessage = (message: unknown, written) => {
+      // Messages of health and reflection, which other libraries define, are no bytes yet.
+      const { byteLength } = Buffer.isBuffer(message) ? message : method.responseSerialize(message);
       this.#add(byteLength);
       send(message, () => {
         this.#written(byteLength);
@@ -131,7 +132,7 @@ export class ServedStream implements MessageAdmission {
       return "taken";
     }
     if (this.#method?.requestStream === true) {
-      // A stream waits: its sender may have much under way, all of which would have to be sent again.
+      // A stream waits: its sender would have to send again all that it has under way.
       this.stream.pause();
       this.#shared.held(this);
       return "held";
@@ -176,6 +177,10 @@ export class ServedStream implements MessageAdmission {
     this.stream.close(constants.NGHTTP2_NO_ERROR);
   }
 
+  get isGone(): boolean {
+    return this.#isClosed || this.stream.destroyed || this.stream.closed;
+  }
+
   /**
    * Lets a read wait until what it answers may wait to be sent. Undefined: there is room now.
    */
@@ -184,7 +189,7 @@ export class ServedStream implements MessageAdmission {
     return this.#shared.answers.wait(this);
   }
 
-  /** Takes room for the next answer, which will be sent. Every answer has a promise, or none has. */
+  /** Takes room for the next answer. Every answer of a call has a promise, or none has. */
   promise(bytes: number): void {
     if (this.#isClosed) return;
     if (this.#promises === undefined) this.#promises = [bytes];

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { answerWithRoom, type CallContext } from "../../../src/rpc/call_context.js";
 import { until } from "../../support/conditions.js";
 import { settled } from "../../support/nodes/loopback.js";
 import { call, GET, guarded, openSession, RANGE } from "./support.js";
@@ -13,7 +14,7 @@ async function* parts(count: { made: number }) {
   }
 }
 
-test("streams of a connection that does not read wait, and go on when it reads", async () => {
+test("streams of a connection that does not read wait until it reads", async () => {
   const count = { made: 0 };
   const { address, guard } = await guarded({ connectionAnswerBytes: 2 * MiB }, { range: () => parts(count) });
   const session = await openSession(address);
@@ -49,7 +50,35 @@ test.each([
   await until(() => guard.answers.unsent <= MiB, "there is room again");
 });
 
-test("a stream that is read slowly, but is read, goes on", async () => {
+test("reads that wait are not carried out when their connection is closed", async () => {
+  let made = 0;
+  const get = (_request: unknown, context: CallContext) =>
+    answerWithRoom(
+      context,
+      () => {
+        made++;
+        return { kv: { value: Buffer.alloc(MiB) } };
+      },
+      () => MiB,
+    );
+  const { address, guard } = await guarded({ connectionAnswerBytes: 2 * MiB }, { get });
+  const session = await openSession(address);
+  for (let at = 0; at < 50; at++) call(session, GET, undefined, { reads: false });
+  await until(() => guard.answers.waiting > 40, "they wait");
+  const before = made;
+  for (const each of guard.sessions) each.destroy();
+  await until(() => guard.answers.waiting === 0 && guard.answers.unsent === 0, "all of them have ended");
+  expect(made).toBe(before);
+});
+
+test("a connection with too many streams that nobody reads is closed", async () => {
+  const { address } = await guarded({ slowReaderMs: 200, slowReaderStreams: 2 }, { range: () => parts({ made: 0 }) });
+  const session = await openSession(address);
+  for (let at = 0; at < 3; at++) call(session, RANGE, undefined, { reads: false });
+  await until(() => session.destroyed, "the connection is closed");
+});
+
+test("a stream that is read slowly, but is read, is not ended", async () => {
   const slowReaderMs = 1_000;
   async function* range() {
     for (;;) yield { kvs: [{ value: Buffer.alloc(MiB / 64) }] };

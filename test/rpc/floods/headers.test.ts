@@ -8,7 +8,7 @@ import { call, GET, greeting, guarded, openSession, openSocket } from "./support
 test.each([
   ["headerBytes", Object.fromEntries(Array.from({ length: 20 }, (_, at) => [`x-${at}`, "v".repeat(1_000)]))],
   ["headerPairs", Object.fromEntries(Array.from({ length: 70 }, (_, at) => [`x-${at}`, "v"]))],
-])("a call with more than %s is reset, and its connection goes on", async (_name, headers) => {
+])("a call with more than %s is reset, and its connection stays open", async (_name, headers) => {
   const { address } = await guarded({});
   const session = await openSession(address);
   expect(await call(session, GET, undefined, { headers }).end).toMatchObject({ status: undefined, reset: 11 });

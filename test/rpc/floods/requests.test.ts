@@ -59,7 +59,7 @@ test("a slow message makes room for one that comes at once", async () => {
   expect(await slow[0]!.end).toMatchObject({ status: 8 });
 });
 
-test("a stream waits for room, and then goes on where it was", async () => {
+test("a stream waits for room, and then resumes where it was", async () => {
   const received: number[] = [];
   const { address, guard } = await guarded(
     { requestBytes: 8 * MiB, smallRequestReserveBytes: 1 },

@@ -41,7 +41,7 @@ test.each([
   ["a unary call without a message", GET, NOTHING],
   ["a stream without a message", SESSION, NOTHING],
   ["a message that does not end", PUT, grpcMessage(Buffer.alloc(100)).subarray(0, 50)],
-])("%s is ended", async (_what, path, message) => {
+])("the server ends %s", async (_what, path, message) => {
   const session = async function* (requests: AsyncIterable<unknown>) {
     for await (const _ of requests) yield {};
   };
