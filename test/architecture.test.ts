@@ -118,6 +118,9 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "cli/options": ["cli/output"],
   "cli/commands": ["cli/options", "cli/output"],
   "cli/commands/snapshot": ["cli/options", "cli/output"],
+  "cli/commands/wal": ["cli/options", "cli/output"],
+  "cli/commands/doctor": ["cli/options", "cli/output"],
+  "cli/commands/bench": ["cli/options", "cli/output", "cli/commands/kv"],
   "cli/commands/kv": ["cli/options", "cli/output"],
   "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],
 };

@@ -15,6 +15,7 @@ import { snapshotCommand } from "./commands/snapshot/snapshot.js";
 import { startCommand } from "./commands/start.js";
 import { statusCommand } from "./commands/status.js";
 import { verifyCommand } from "./commands/verify.js";
+import { walCommand } from "./commands/wal/wal.js";
 import { exitCodes } from "./output/exit_codes.js";
 import { ignoreBrokenStreams } from "./output/output.js";
 import { report, reportsJson, UsageError } from "./output/report.js";
@@ -44,7 +45,8 @@ Exit codes:
   .addCommand(memberCommand())
   .addCommand(leaderCommand())
   .addCommand(snapshotCommand())
-  .addCommand(verifyCommand());
+  .addCommand(verifyCommand())
+  .addCommand(walCommand());
 for (const command of withSubcommands(program)) {
   command.exitOverride((error) => {
     throw new UsageError(error, fullName(command));

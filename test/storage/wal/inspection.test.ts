@@ -4,7 +4,17 @@ import { membershipCodec } from "../../../src/encoding/membership.js";
 import { type InspectedPart, inspectLog } from "../../../src/storage/wal/inspection.js";
 import type { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import { seededRandom } from "../../support/random.js";
-import { createLog, DIRECTORY, digests, entriesFrom, entry, files, newFileSystem, openLog, readAll } from "./support.js";
+import {
+  createLog,
+  DIRECTORY,
+  digests,
+  entriesFrom,
+  entry,
+  files,
+  newFileSystem,
+  openLog,
+  readAll,
+} from "./support.js";
 
 const SIZES = { segmentBytes: 4096, fillBytes: 4096 };
 
@@ -31,7 +41,8 @@ async function inspected(fs: FaultyFileSystem) {
   const parts: InspectedPart[] = [];
   const findings = await inspectLog(fs, DIRECTORY, {
     visit: (part) => {
-      if (part.kind === "entry") parts.push({ ...part, entry: { ...part.entry, data: Uint8Array.from(part.entry.data) } });
+      if (part.kind === "entry")
+        parts.push({ ...part, entry: { ...part.entry, data: Uint8Array.from(part.entry.data) } });
       else parts.push(part);
     },
   });
@@ -82,7 +93,7 @@ describe("the inspection of a log", () => {
       if (started instanceof CairnError) {
         verdicts.refused++;
         expect(findings.refusal, `run ${run}: ${path}`).toBe(started.text);
-          continue;
+        continue;
       }
       expect(findings.refusal, `run ${run}: ${path}`).toBeUndefined();
       verdicts[started.tornBytes > 0 ? "torn" : "opens"]++;
@@ -124,7 +135,8 @@ describe("the inspection of a log", () => {
     expect((await inspected(empty)).findings.refusal).toContain("the log is missing");
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 1 << 22, fillBytes: 4096 });
-    for (let low = 1; low < 2_000; low += 500) await log.append({ entries: entriesFrom(low, low + 499, 1, 900), sync: true });
+    for (let low = 1; low < 2_000; low += 500)
+      await log.append({ entries: entriesFrom(low, low + 499, 1, 900), sync: true });
     const signal = AbortSignal.abort();
     await expect(inspectLog(fs, DIRECTORY, { signal })).rejects.toMatchObject({ code: "CANCELLED" });
     expect(fs.openFiles.length).toBeLessThanOrEqual(1);
