@@ -4,6 +4,7 @@
 import { Command } from "commander";
 import { version } from "../base/version.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
+import { doctorCommand } from "./commands/doctor/doctor.js";
 import { gatewayCommand } from "./commands/gateway.js";
 import { kvCommand } from "./commands/kv/kv.js";
 import { leaderCommand } from "./commands/leader.js";
@@ -46,7 +47,8 @@ Exit codes:
   .addCommand(leaderCommand())
   .addCommand(snapshotCommand())
   .addCommand(verifyCommand())
-  .addCommand(walCommand());
+  .addCommand(walCommand())
+  .addCommand(doctorCommand());
 for (const command of withSubcommands(program)) {
   command.exitOverride((error) => {
     throw new UsageError(error, fullName(command));

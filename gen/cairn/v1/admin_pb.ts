@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/admin.proto.
  */
 export const file_cairn_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJIhIKEEdldFN0YXR1c1JlcXVlc3QilQUKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MSLQoNbGFzdF9zbmFwc2hvdBgSIAEoCzIWLmNhaXJuLnYxLkxhc3RTbmFwc2hvdBIQCgh3YXJuaW5ncxgTIAMoCRITCgtpbmNhcm5hdGlvbhgUIAEoDBIjCghsb2dfc3luYxgVIAEoCzIRLmNhaXJuLnYxLkxvZ1N5bmMSJgoGaGVhbHRoGBYgAygLMhYuY2Fpcm4udjEuTWVtYmVySGVhbHRoIi4KEUdldExvZ0luZm9SZXF1ZXN0EhkKEW1pbl9hcHBsaWVkX2luZGV4GAEgASgEIi4KCVRlcm1SYW5nZRITCgtmaXJzdF9pbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEIpsCChJHZXRMb2dJbmZvUmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQSEgoKbGFzdF9pbmRleBgCIAEoBBIRCglsYXN0X3Rlcm0YAyABKAQSFgoOc25hcHNob3RfaW5kZXgYBCABKAQSFQoNc25hcHNob3RfdGVybRgFIAEoBBIVCg10b3RhbF9lbnRyaWVzGAYgASgEEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhAKCHNlZ21lbnRzGAkgASgNEhIKCmRpc2tfYnl0ZXMYCiABKAQSDAoEdGVybRgLIAEoBBIiCgV0ZXJtcxgMIAMoCzITLmNhaXJuLnYxLlRlcm1SYW5nZSJ+ChNUYWtlU25hcHNob3RSZXF1ZXN0EhsKEXRocmVzaG9sZF9lbnRyaWVzGAEgASgESAASDwoFaW5kZXgYAiABKARIABIbCg5rZWVwX2xvZ19ieXRlcxgDIAEoBEgBiAEBQgkKB3RyaWdnZXJCEQoPX2tlZXBfbG9nX2J5dGVzImYKDFNuYXBzaG90SW5mbxINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEhUKDXBheWxvYWRfYnl0ZXMYAyABKAQSEgoKZmlsZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAwibAoUVGFrZVNuYXBzaG90UmVzcG9uc2USDQoFdGFrZW4YASABKAgSKAoIc25hcHNob3QYAiABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SGwoTbG9nX2VudHJpZXNfdHJpbW1lZBgDIAEoBCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvIigKF0Rvd25sb2FkU25hcHNob3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIk4KGERvd25sb2FkU25hcHNob3RSZXNwb25zZRIkCgRpbmZvGAEgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEgwKBGRhdGEYAiABKAwiEQoPQ2FtcGFpZ25SZXF1ZXN0IiAKEENhbXBhaWduUmVzcG9uc2USDAoEdGVybRgBIAEoBCIWChRMaXN0VHJhbnNmZXJzUmVxdWVzdCK3AQoIVHJhbnNmZXISCgoCaWQYASABKAkSDwoHcGVlcl9pZBgCIAEoCRIPCgdzZW5kaW5nGAMgASgIEg0KBWluZGV4GAQgASgEEhMKC3RvdGFsX2J5dGVzGAUgASgEEhIKCmRvbmVfYnl0ZXMYBiABKAQSGAoQYnl0ZXNfcGVyX3NlY29uZBgHIAEoBBIUCgxyZW1haW5pbmdfbXMYCCABKAQSFQoNcmVzdW1lZF9ieXRlcxgJIAEoBCI+ChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USJQoJdHJhbnNmZXJzGAEgAygLMhIuY2Fpcm4udjEuVHJhbnNmZXIiIwoVQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkNhbmNlbFRyYW5zZmVyUmVzcG9uc2UiNQoRQWRkTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIj4KEkFkZExlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIoChVQcm9tb3RlTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJCChZQcm9tb3RlTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiYKE1JlbW92ZU1lbWJlclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJAChRSZW1vdmVNZW1iZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIsChlUcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiLwoaVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USEQoJbGVhZGVyX2lkGAEgASgJIh8KDkNvbXBhY3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIiYKD0NvbXBhY3RSZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBCIUChJWZXJpZnlTdGF0ZVJlcXVlc3QiTwoMTWVtYmVyRGlnZXN0Eg8KB25vZGVfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEg8KB2RpZmZlcnMYAyABKAgSDQoFZXJyb3IYBCABKAkiYAoTVmVyaWZ5U3RhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoBBInCgdkaWdlc3RzGAIgAygLMhYuY2Fpcm4udjEuTWVtYmVyRGlnZXN0EhEKCWFsbF9lcXVhbBgDIAEoCCqJAQoITm9kZVJvbGUSGQoVTk9ERV9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSTk9ERV9ST0xFX0ZPTExPV0VSEAESFwoTTk9ERV9ST0xFX0NBTkRJREFURRACEhQKEE5PREVfUk9MRV9MRUFERVIQAxIbChdOT0RFX1JPTEVfUFJFX0NBTkRJREFURRAEKmQKDEVsZWN0aW9uTW9kZRIdChlFTEVDVElPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGwoXRUxFQ1RJT05fTU9ERV9BVVRPTUFUSUMQARIYChRFTEVDVElPTl9NT0RFX01BTlVBTBACKp0BCg1Qcm9ncmVzc1N0YXRlEh4KGlBST0dSRVNTX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUUFJPR1JFU1NfU1RBVEVfUFJPQkUQARIcChhQUk9HUkVTU19TVEFURV9SRVBMSUNBVEUQAhIbChdQUk9HUkVTU19TVEFURV9TTkFQU0hPVBADEhcKE1BST0dSRVNTX1NUQVRFX0xPU1QQBCqeAgoOU25hcHNob3RSZWFzb24SHwobU05BUFNIT1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZU05BUFNIT1RfUkVBU09OX1JFUVVFU1RFRBABEhsKF1NOQVBTSE9UX1JFQVNPTl9FTlRSSUVTEAISHQoZU05BUFNIT1RfUkVBU09OX0xPR19CWVRFUxADEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfUkFUSU8QBBIXChNTTkFQU0hPVF9SRUFTT05fQUdFEAUSHAoYU05BUFNIT1RfUkVBU09OX0ZPTExPV0VSEAYSHQoZU05BUFNIT1RfUkVBU09OX0lOU1RBTExFRBAHEhsKF1NOQVBTSE9UX1JFQVNPTl9NSVNTSU5HEAgqswMKDUhlYWx0aFZlcmRpY3QSHgoaSEVBTFRIX1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIaChZIRUFMVEhfVkVSRElDVF9IRUFMVEhZEAESHAoYSEVBTFRIX1ZFUkRJQ1RfU0xPV19ESVNLEAISHQoZSEVBTFRIX1ZFUkRJQ1RfU1RVQ0tfRElTSxADEhwKGEhFQUxUSF9WRVJESUNUX0RJU0tfRlVMTBAEEiIKHkhFQUxUSF9WRVJESUNUX0xBVEVfRVZFTlRfTE9PUBAFEh8KG0hFQUxUSF9WRVJESUNUX1NMT1dfQU5TV0VSUxAGEhkKFUhFQUxUSF9WRVJESUNUX1NJTEVOVBAHEiEKHUhFQUxUSF9WRVJESUNUX0ZBTExJTkdfQkVISU5EEAgSIgoeSEVBTFRIX1ZFUkRJQ1RfQ0FOTk9UX0NBVENIX1VQEAkSHAoYSEVBTFRIX1ZFUkRJQ1RfTE9TVF9EQVRBEAoSHwobSEVBTFRIX1ZFUkRJQ1RfTk9UX0FfTUVNQkVSEAsSJQohSEVBTFRIX1ZFUkRJQ1RfT1VUX09GX0RFU0NSSVBUT1JTEAwy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
+  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJIrwBCgtOb2RlUHJvY2VzcxILCgNwaWQYASABKAQSDwoHdW5peF9tcxgCIAEoBBINCgV1cF9tcxgDIAEoARIUCgxtZW1vcnlfYnl0ZXMYBCABKAQSHwoSbWVtb3J5X2xpbWl0X2J5dGVzGAUgASgESACIAQESHQoQb3Blbl9maWxlc19saW1pdBgGIAEoBEgBiAEBQhUKE19tZW1vcnlfbGltaXRfYnl0ZXNCEwoRX29wZW5fZmlsZXNfbGltaXQiEgoQR2V0U3RhdHVzUmVxdWVzdCK9BQoRR2V0U3RhdHVzUmVzcG9uc2USEgoKY2x1c3Rlcl9pZBgBIAEoCRIPCgdub2RlX2lkGAIgASgJEg8KB3ZlcnNpb24YAyABKAkSIAoEcm9sZRgEIAEoDjISLmNhaXJuLnYxLk5vZGVSb2xlEgwKBHRlcm0YBSABKAQSEQoJbGVhZGVyX2lkGAYgASgJEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhYKDmxhc3RfbG9nX2luZGV4GAkgASgEEhYKDnNuYXBzaG90X2luZGV4GAogASgEEigKCm1lbWJlcnNoaXAYCyABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEi0KDWVsZWN0aW9uX21vZGUYDCABKA4yFi5jYWlybi52MS5FbGVjdGlvbk1vZGUSEQoJZGlza19mdWxsGA0gASgIEiQKCHJlY292ZXJ5GA4gASgLMhIuY2Fpcm4udjEuUmVjb3ZlcnkSGAoQbWVtYmVyc2hpcF9pbmRleBgPIAEoBBIvChFib290c3RyYXBfbWVtYmVycxgQIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXASKgoIcHJvZ3Jlc3MYESADKAsyGC5jYWlybi52MS5NZW1iZXJQcm9ncmVzcxItCg1sYXN0X3NuYXBzaG90GBIgASgLMhYuY2Fpcm4udjEuTGFzdFNuYXBzaG90EhAKCHdhcm5pbmdzGBMgAygJEhMKC2luY2FybmF0aW9uGBQgASgMEiMKCGxvZ19zeW5jGBUgASgLMhEuY2Fpcm4udjEuTG9nU3luYxImCgZoZWFsdGgYFiADKAsyFi5jYWlybi52MS5NZW1iZXJIZWFsdGgSJgoHcHJvY2VzcxgYIAEoCzIVLmNhaXJuLnYxLk5vZGVQcm9jZXNzIi4KEUdldExvZ0luZm9SZXF1ZXN0EhkKEW1pbl9hcHBsaWVkX2luZGV4GAEgASgEIi4KCVRlcm1SYW5nZRITCgtmaXJzdF9pbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEIpsCChJHZXRMb2dJbmZvUmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQSEgoKbGFzdF9pbmRleBgCIAEoBBIRCglsYXN0X3Rlcm0YAyABKAQSFgoOc25hcHNob3RfaW5kZXgYBCABKAQSFQoNc25hcHNob3RfdGVybRgFIAEoBBIVCg10b3RhbF9lbnRyaWVzGAYgASgEEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhAKCHNlZ21lbnRzGAkgASgNEhIKCmRpc2tfYnl0ZXMYCiABKAQSDAoEdGVybRgLIAEoBBIiCgV0ZXJtcxgMIAMoCzITLmNhaXJuLnYxLlRlcm1SYW5nZSJ+ChNUYWtlU25hcHNob3RSZXF1ZXN0EhsKEXRocmVzaG9sZF9lbnRyaWVzGAEgASgESAASDwoFaW5kZXgYAiABKARIABIbCg5rZWVwX2xvZ19ieXRlcxgDIAEoBEgBiAEBQgkKB3RyaWdnZXJCEQoPX2tlZXBfbG9nX2J5dGVzImYKDFNuYXBzaG90SW5mbxINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEhUKDXBheWxvYWRfYnl0ZXMYAyABKAQSEgoKZmlsZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAwibAoUVGFrZVNuYXBzaG90UmVzcG9uc2USDQoFdGFrZW4YASABKAgSKAoIc25hcHNob3QYAiABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SGwoTbG9nX2VudHJpZXNfdHJpbW1lZBgDIAEoBCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvIigKF0Rvd25sb2FkU25hcHNob3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIk4KGERvd25sb2FkU25hcHNob3RSZXNwb25zZRIkCgRpbmZvGAEgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEgwKBGRhdGEYAiABKAwiEQoPQ2FtcGFpZ25SZXF1ZXN0IiAKEENhbXBhaWduUmVzcG9uc2USDAoEdGVybRgBIAEoBCIWChRMaXN0VHJhbnNmZXJzUmVxdWVzdCK3AQoIVHJhbnNmZXISCgoCaWQYASABKAkSDwoHcGVlcl9pZBgCIAEoCRIPCgdzZW5kaW5nGAMgASgIEg0KBWluZGV4GAQgASgEEhMKC3RvdGFsX2J5dGVzGAUgASgEEhIKCmRvbmVfYnl0ZXMYBiABKAQSGAoQYnl0ZXNfcGVyX3NlY29uZBgHIAEoBBIUCgxyZW1haW5pbmdfbXMYCCABKAQSFQoNcmVzdW1lZF9ieXRlcxgJIAEoBCI+ChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USJQoJdHJhbnNmZXJzGAEgAygLMhIuY2Fpcm4udjEuVHJhbnNmZXIiIwoVQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkNhbmNlbFRyYW5zZmVyUmVzcG9uc2UiNQoRQWRkTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIj4KEkFkZExlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIoChVQcm9tb3RlTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJCChZQcm9tb3RlTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiYKE1JlbW92ZU1lbWJlclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJAChRSZW1vdmVNZW1iZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIsChlUcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiLwoaVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USEQoJbGVhZGVyX2lkGAEgASgJIh8KDkNvbXBhY3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIiYKD0NvbXBhY3RSZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBCIUChJWZXJpZnlTdGF0ZVJlcXVlc3QiTwoMTWVtYmVyRGlnZXN0Eg8KB25vZGVfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEg8KB2RpZmZlcnMYAyABKAgSDQoFZXJyb3IYBCABKAkiYAoTVmVyaWZ5U3RhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoBBInCgdkaWdlc3RzGAIgAygLMhYuY2Fpcm4udjEuTWVtYmVyRGlnZXN0EhEKCWFsbF9lcXVhbBgDIAEoCCqJAQoITm9kZVJvbGUSGQoVTk9ERV9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSTk9ERV9ST0xFX0ZPTExPV0VSEAESFwoTTk9ERV9ST0xFX0NBTkRJREFURRACEhQKEE5PREVfUk9MRV9MRUFERVIQAxIbChdOT0RFX1JPTEVfUFJFX0NBTkRJREFURRAEKmQKDEVsZWN0aW9uTW9kZRIdChlFTEVDVElPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGwoXRUxFQ1RJT05fTU9ERV9BVVRPTUFUSUMQARIYChRFTEVDVElPTl9NT0RFX01BTlVBTBACKp0BCg1Qcm9ncmVzc1N0YXRlEh4KGlBST0dSRVNTX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUUFJPR1JFU1NfU1RBVEVfUFJPQkUQARIcChhQUk9HUkVTU19TVEFURV9SRVBMSUNBVEUQAhIbChdQUk9HUkVTU19TVEFURV9TTkFQU0hPVBADEhcKE1BST0dSRVNTX1NUQVRFX0xPU1QQBCqeAgoOU25hcHNob3RSZWFzb24SHwobU05BUFNIT1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZU05BUFNIT1RfUkVBU09OX1JFUVVFU1RFRBABEhsKF1NOQVBTSE9UX1JFQVNPTl9FTlRSSUVTEAISHQoZU05BUFNIT1RfUkVBU09OX0xPR19CWVRFUxADEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfUkFUSU8QBBIXChNTTkFQU0hPVF9SRUFTT05fQUdFEAUSHAoYU05BUFNIT1RfUkVBU09OX0ZPTExPV0VSEAYSHQoZU05BUFNIT1RfUkVBU09OX0lOU1RBTExFRBAHEhsKF1NOQVBTSE9UX1JFQVNPTl9NSVNTSU5HEAgqswMKDUhlYWx0aFZlcmRpY3QSHgoaSEVBTFRIX1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIaChZIRUFMVEhfVkVSRElDVF9IRUFMVEhZEAESHAoYSEVBTFRIX1ZFUkRJQ1RfU0xPV19ESVNLEAISHQoZSEVBTFRIX1ZFUkRJQ1RfU1RVQ0tfRElTSxADEhwKGEhFQUxUSF9WRVJESUNUX0RJU0tfRlVMTBAEEiIKHkhFQUxUSF9WRVJESUNUX0xBVEVfRVZFTlRfTE9PUBAFEh8KG0hFQUxUSF9WRVJESUNUX1NMT1dfQU5TV0VSUxAGEhkKFUhFQUxUSF9WRVJESUNUX1NJTEVOVBAHEiEKHUhFQUxUSF9WRVJESUNUX0ZBTExJTkdfQkVISU5EEAgSIgoeSEVBTFRIX1ZFUkRJQ1RfQ0FOTk9UX0NBVENIX1VQEAkSHAoYSEVBTFRIX1ZFUkRJQ1RfTE9TVF9EQVRBEAoSHwobSEVBTFRIX1ZFUkRJQ1RfTk9UX0FfTUVNQkVSEAsSJQohSEVBTFRIX1ZFUkRJQ1RfT1VUX09GX0RFU0NSSVBUT1JTEAwy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
 
 /**
  * The recovery that the node's last start performed.
@@ -231,6 +231,57 @@ export const MemberHealthSchema: GenMessage<MemberHealth> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 4);
 
 /**
+ * The process of a node. A figure that its system does not tell is absent.
+ *
+ * @generated from message cairn.v1.NodeProcess
+ */
+export type NodeProcess = Message<"cairn.v1.NodeProcess"> & {
+  /**
+   * @generated from field: uint64 pid = 1;
+   */
+  pid: bigint;
+
+  /**
+   * The node's clocks at the moment of the answer: the wall clock in milliseconds since 1970, and
+   * the time since the process was started, by a clock that nobody sets.
+   *
+   * @generated from field: uint64 unix_ms = 2;
+   */
+  unixMs: bigint;
+
+  /**
+   * @generated from field: double up_ms = 3;
+   */
+  upMs: number;
+
+  /**
+   * @generated from field: uint64 memory_bytes = 4;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * Memory that the process may have: of the container, or else of the machine.
+   *
+   * @generated from field: optional uint64 memory_limit_bytes = 5;
+   */
+  memoryLimitBytes?: bigint | undefined;
+
+  /**
+   * Number of files, connections included, that the process may have open.
+   *
+   * @generated from field: optional uint64 open_files_limit = 6;
+   */
+  openFilesLimit?: bigint | undefined;
+};
+
+/**
+ * Describes the message cairn.v1.NodeProcess.
+ * Use `create(NodeProcessSchema)` to create a new message.
+ */
+export const NodeProcessSchema: GenMessage<NodeProcess> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_admin, 5);
+
+/**
  * @generated from message cairn.v1.GetStatusRequest
  */
 export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
@@ -241,7 +292,7 @@ export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 5);
+  messageDesc(file_cairn_v1_admin, 6);
 
 /**
  * @generated from message cairn.v1.GetStatusResponse
@@ -380,6 +431,13 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
    * @generated from field: repeated cairn.v1.MemberHealth health = 22;
    */
   health: MemberHealth[];
+
+  /**
+   * Absent in answers of versions before 0.2.
+   *
+   * @generated from field: cairn.v1.NodeProcess process = 24;
+   */
+  process?: NodeProcess | undefined;
 };
 
 /**
@@ -387,7 +445,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 6);
+  messageDesc(file_cairn_v1_admin, 7);
 
 /**
  * @generated from message cairn.v1.GetLogInfoRequest
@@ -406,7 +464,7 @@ export type GetLogInfoRequest = Message<"cairn.v1.GetLogInfoRequest"> & {
  * Use `create(GetLogInfoRequestSchema)` to create a new message.
  */
 export const GetLogInfoRequestSchema: GenMessage<GetLogInfoRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 7);
+  messageDesc(file_cairn_v1_admin, 8);
 
 /**
  * Entries that share a term.
@@ -433,7 +491,7 @@ export type TermRange = Message<"cairn.v1.TermRange"> & {
  * Use `create(TermRangeSchema)` to create a new message.
  */
 export const TermRangeSchema: GenMessage<TermRange> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 8);
+  messageDesc(file_cairn_v1_admin, 9);
 
 /**
  * @generated from message cairn.v1.GetLogInfoResponse
@@ -520,7 +578,7 @@ export type GetLogInfoResponse = Message<"cairn.v1.GetLogInfoResponse"> & {
  * Use `create(GetLogInfoResponseSchema)` to create a new message.
  */
 export const GetLogInfoResponseSchema: GenMessage<GetLogInfoResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 9);
+  messageDesc(file_cairn_v1_admin, 10);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotRequest
@@ -568,7 +626,7 @@ export type TakeSnapshotRequest = Message<"cairn.v1.TakeSnapshotRequest"> & {
  * Use `create(TakeSnapshotRequestSchema)` to create a new message.
  */
 export const TakeSnapshotRequestSchema: GenMessage<TakeSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 10);
+  messageDesc(file_cairn_v1_admin, 11);
 
 /**
  * A snapshot on disk.
@@ -613,7 +671,7 @@ export type SnapshotInfo = Message<"cairn.v1.SnapshotInfo"> & {
  * Use `create(SnapshotInfoSchema)` to create a new message.
  */
 export const SnapshotInfoSchema: GenMessage<SnapshotInfo> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 11);
+  messageDesc(file_cairn_v1_admin, 12);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotResponse
@@ -647,7 +705,7 @@ export type TakeSnapshotResponse = Message<"cairn.v1.TakeSnapshotResponse"> & {
  * Use `create(TakeSnapshotResponseSchema)` to create a new message.
  */
 export const TakeSnapshotResponseSchema: GenMessage<TakeSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 12);
+  messageDesc(file_cairn_v1_admin, 13);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsRequest
@@ -660,7 +718,7 @@ export type ListSnapshotsRequest = Message<"cairn.v1.ListSnapshotsRequest"> & {
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 13);
+  messageDesc(file_cairn_v1_admin, 14);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsResponse
@@ -679,7 +737,7 @@ export type ListSnapshotsResponse = Message<"cairn.v1.ListSnapshotsResponse"> & 
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 14);
+  messageDesc(file_cairn_v1_admin, 15);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotRequest
@@ -698,7 +756,7 @@ export type DownloadSnapshotRequest = Message<"cairn.v1.DownloadSnapshotRequest"
  * Use `create(DownloadSnapshotRequestSchema)` to create a new message.
  */
 export const DownloadSnapshotRequestSchema: GenMessage<DownloadSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 15);
+  messageDesc(file_cairn_v1_admin, 16);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotResponse
@@ -724,7 +782,7 @@ export type DownloadSnapshotResponse = Message<"cairn.v1.DownloadSnapshotRespons
  * Use `create(DownloadSnapshotResponseSchema)` to create a new message.
  */
 export const DownloadSnapshotResponseSchema: GenMessage<DownloadSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 16);
+  messageDesc(file_cairn_v1_admin, 17);
 
 /**
  * @generated from message cairn.v1.CampaignRequest
@@ -737,7 +795,7 @@ export type CampaignRequest = Message<"cairn.v1.CampaignRequest"> & {
  * Use `create(CampaignRequestSchema)` to create a new message.
  */
 export const CampaignRequestSchema: GenMessage<CampaignRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 17);
+  messageDesc(file_cairn_v1_admin, 18);
 
 /**
  * @generated from message cairn.v1.CampaignResponse
@@ -756,7 +814,7 @@ export type CampaignResponse = Message<"cairn.v1.CampaignResponse"> & {
  * Use `create(CampaignResponseSchema)` to create a new message.
  */
 export const CampaignResponseSchema: GenMessage<CampaignResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 18);
+  messageDesc(file_cairn_v1_admin, 19);
 
 /**
  * @generated from message cairn.v1.ListTransfersRequest
@@ -769,7 +827,7 @@ export type ListTransfersRequest = Message<"cairn.v1.ListTransfersRequest"> & {
  * Use `create(ListTransfersRequestSchema)` to create a new message.
  */
 export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 19);
+  messageDesc(file_cairn_v1_admin, 20);
 
 /**
  * A snapshot that is being sent or received.
@@ -843,7 +901,7 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
  * Use `create(TransferSchema)` to create a new message.
  */
 export const TransferSchema: GenMessage<Transfer> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 20);
+  messageDesc(file_cairn_v1_admin, 21);
 
 /**
  * @generated from message cairn.v1.ListTransfersResponse
@@ -860,7 +918,7 @@ export type ListTransfersResponse = Message<"cairn.v1.ListTransfersResponse"> & 
  * Use `create(ListTransfersResponseSchema)` to create a new message.
  */
 export const ListTransfersResponseSchema: GenMessage<ListTransfersResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 21);
+  messageDesc(file_cairn_v1_admin, 22);
 
 /**
  * @generated from message cairn.v1.CancelTransferRequest
@@ -877,7 +935,7 @@ export type CancelTransferRequest = Message<"cairn.v1.CancelTransferRequest"> & 
  * Use `create(CancelTransferRequestSchema)` to create a new message.
  */
 export const CancelTransferRequestSchema: GenMessage<CancelTransferRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 22);
+  messageDesc(file_cairn_v1_admin, 23);
 
 /**
  * @generated from message cairn.v1.CancelTransferResponse
@@ -890,7 +948,7 @@ export type CancelTransferResponse = Message<"cairn.v1.CancelTransferResponse"> 
  * Use `create(CancelTransferResponseSchema)` to create a new message.
  */
 export const CancelTransferResponseSchema: GenMessage<CancelTransferResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 23);
+  messageDesc(file_cairn_v1_admin, 24);
 
 /**
  * @generated from message cairn.v1.AddLearnerRequest
@@ -914,7 +972,7 @@ export type AddLearnerRequest = Message<"cairn.v1.AddLearnerRequest"> & {
  * Use `create(AddLearnerRequestSchema)` to create a new message.
  */
 export const AddLearnerRequestSchema: GenMessage<AddLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 24);
+  messageDesc(file_cairn_v1_admin, 25);
 
 /**
  * @generated from message cairn.v1.AddLearnerResponse
@@ -933,7 +991,7 @@ export type AddLearnerResponse = Message<"cairn.v1.AddLearnerResponse"> & {
  * Use `create(AddLearnerResponseSchema)` to create a new message.
  */
 export const AddLearnerResponseSchema: GenMessage<AddLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 25);
+  messageDesc(file_cairn_v1_admin, 26);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerRequest
@@ -950,7 +1008,7 @@ export type PromoteLearnerRequest = Message<"cairn.v1.PromoteLearnerRequest"> & 
  * Use `create(PromoteLearnerRequestSchema)` to create a new message.
  */
 export const PromoteLearnerRequestSchema: GenMessage<PromoteLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 26);
+  messageDesc(file_cairn_v1_admin, 27);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerResponse
@@ -969,7 +1027,7 @@ export type PromoteLearnerResponse = Message<"cairn.v1.PromoteLearnerResponse"> 
  * Use `create(PromoteLearnerResponseSchema)` to create a new message.
  */
 export const PromoteLearnerResponseSchema: GenMessage<PromoteLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 27);
+  messageDesc(file_cairn_v1_admin, 28);
 
 /**
  * @generated from message cairn.v1.RemoveMemberRequest
@@ -986,7 +1044,7 @@ export type RemoveMemberRequest = Message<"cairn.v1.RemoveMemberRequest"> & {
  * Use `create(RemoveMemberRequestSchema)` to create a new message.
  */
 export const RemoveMemberRequestSchema: GenMessage<RemoveMemberRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 28);
+  messageDesc(file_cairn_v1_admin, 29);
 
 /**
  * @generated from message cairn.v1.RemoveMemberResponse
@@ -1005,7 +1063,7 @@ export type RemoveMemberResponse = Message<"cairn.v1.RemoveMemberResponse"> & {
  * Use `create(RemoveMemberResponseSchema)` to create a new message.
  */
 export const RemoveMemberResponseSchema: GenMessage<RemoveMemberResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 29);
+  messageDesc(file_cairn_v1_admin, 30);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipRequest
@@ -1024,7 +1082,7 @@ export type TransferLeadershipRequest = Message<"cairn.v1.TransferLeadershipRequ
  * Use `create(TransferLeadershipRequestSchema)` to create a new message.
  */
 export const TransferLeadershipRequestSchema: GenMessage<TransferLeadershipRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 30);
+  messageDesc(file_cairn_v1_admin, 31);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipResponse
@@ -1043,7 +1101,7 @@ export type TransferLeadershipResponse = Message<"cairn.v1.TransferLeadershipRes
  * Use `create(TransferLeadershipResponseSchema)` to create a new message.
  */
 export const TransferLeadershipResponseSchema: GenMessage<TransferLeadershipResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 31);
+  messageDesc(file_cairn_v1_admin, 32);
 
 /**
  * @generated from message cairn.v1.CompactRequest
@@ -1062,7 +1120,7 @@ export type CompactRequest = Message<"cairn.v1.CompactRequest"> & {
  * Use `create(CompactRequestSchema)` to create a new message.
  */
 export const CompactRequestSchema: GenMessage<CompactRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 32);
+  messageDesc(file_cairn_v1_admin, 33);
 
 /**
  * @generated from message cairn.v1.CompactResponse
@@ -1081,7 +1139,7 @@ export type CompactResponse = Message<"cairn.v1.CompactResponse"> & {
  * Use `create(CompactResponseSchema)` to create a new message.
  */
 export const CompactResponseSchema: GenMessage<CompactResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 33);
+  messageDesc(file_cairn_v1_admin, 34);
 
 /**
  * @generated from message cairn.v1.VerifyStateRequest
@@ -1094,7 +1152,7 @@ export type VerifyStateRequest = Message<"cairn.v1.VerifyStateRequest"> & {
  * Use `create(VerifyStateRequestSchema)` to create a new message.
  */
 export const VerifyStateRequestSchema: GenMessage<VerifyStateRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 34);
+  messageDesc(file_cairn_v1_admin, 35);
 
 /**
  * The digest of one member's state.
@@ -1134,7 +1192,7 @@ export type MemberDigest = Message<"cairn.v1.MemberDigest"> & {
  * Use `create(MemberDigestSchema)` to create a new message.
  */
 export const MemberDigestSchema: GenMessage<MemberDigest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 35);
+  messageDesc(file_cairn_v1_admin, 36);
 
 /**
  * @generated from message cairn.v1.VerifyStateResponse
@@ -1167,7 +1225,7 @@ export type VerifyStateResponse = Message<"cairn.v1.VerifyStateResponse"> & {
  * Use `create(VerifyStateResponseSchema)` to create a new message.
  */
 export const VerifyStateResponseSchema: GenMessage<VerifyStateResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 36);
+  messageDesc(file_cairn_v1_admin, 37);
 
 /**
  * A node's Raft role.

@@ -5,6 +5,7 @@ import {
   type GetStatusResponseSchema,
   HealthVerdict,
   type LastSnapshotSchema,
+  type NodeProcessSchema,
   NodeRole,
   ProgressState,
   SnapshotReason,
@@ -17,6 +18,7 @@ import type { HealthVerdict as Verdict } from "../../node/health/health.js";
 import type { LastSnapshot, SnapshotReason as Reason } from "../../node/snapshots/reason.js";
 import type { ProgressInfo } from "../../raft/raft.js";
 import type { Role } from "../../raft/state.js";
+import { processLimits } from "../../system/process_limits.js";
 import type { ServedNode } from "../served_node.js";
 
 // Translates a node's status and log extent to the messages of the operators' service.
@@ -103,7 +105,20 @@ export function statusToMessage(
     warnings: [...node.fitness.warnings, ...warnings, ...node.protocol.warnings, ...further],
     incarnation: incarnationBytes(node.incarnation),
     logSync,
+    process: processToMessage(),
     health: health.map(({ id, verdict, reason }) => ({ nodeId: id, verdict: verdicts[verdict], reason })),
+  };
+}
+
+function processToMessage(): MessageInitShape<typeof NodeProcessSchema> {
+  const { memoryLimitBytes, openFilesLimit } = processLimits();
+  return {
+    pid: BigInt(process.pid),
+    unixMs: BigInt(Date.now()),
+    upMs: performance.now(),
+    memoryBytes: BigInt(process.memoryUsage.rss()),
+    ...(memoryLimitBytes !== undefined && { memoryLimitBytes: BigInt(memoryLimitBytes) }),
+    ...(openFilesLimit !== undefined && { openFilesLimit: BigInt(openFilesLimit) }),
   };
 }
 

@@ -1,4 +1,3 @@
-import { CairnError } from "../../../base/errors.js";
 import { membershipCodec } from "../../../encoding/membership.js";
 import type { Membership } from "../../../raft/types.js";
 import { DAMAGED_MEMBER } from "../../../storage/advice.js";
@@ -46,8 +45,8 @@ async function membersOf(directory: StoppedDirectory, { configuration }: LogFind
   if (configuration !== undefined) {
     try {
       return membershipCodec.decode(configuration);
-    } catch (error) {
-      CairnError.from(error);
+    } catch {
+      // A newer version wrote it: what a snapshot says comes next.
     }
   }
   const { fs, identity, snapshots } = directory;
