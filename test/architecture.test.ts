@@ -120,6 +120,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "cli/commands/snapshot": ["cli/options", "cli/output"],
   "cli/commands/wal": ["cli/options", "cli/output"],
   "cli/commands/doctor": ["cli/options", "cli/output"],
+  "cli/commands/completion": [],
   "cli/commands/bench": ["cli/options", "cli/output", "cli/commands/kv"],
   "cli/commands/kv": ["cli/options", "cli/output"],
   "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],

@@ -3,7 +3,9 @@
 
 import { Command } from "commander";
 import { version } from "../base/version.js";
+import { benchCommand } from "./commands/bench/bench.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
+import { completionCommand } from "./commands/completion/completion.js";
 import { doctorCommand } from "./commands/doctor/doctor.js";
 import { gatewayCommand } from "./commands/gateway.js";
 import { kvCommand } from "./commands/kv/kv.js";
@@ -48,7 +50,9 @@ Exit codes:
   .addCommand(snapshotCommand())
   .addCommand(verifyCommand())
   .addCommand(walCommand())
-  .addCommand(doctorCommand());
+  .addCommand(doctorCommand())
+  .addCommand(benchCommand())
+  .addCommand(completionCommand());
 for (const command of withSubcommands(program)) {
   command.exitOverride((error) => {
     throw new UsageError(error, fullName(command));

@@ -26,8 +26,8 @@ export interface BenchResult {
   readonly interrupted: boolean;
 }
 
-/** Keys that are removed at a time. */
-const REMOVED_AT_A_TIME = 512;
+/** Keys that are made and removed at a time. */
+const KEYS_AT_A_TIME = 512;
 
 /** Pause of a caller after a failed call, in milliseconds: a cluster that is down is not beaten. */
 const FAILED_PAUSE_MS = 100;
@@ -43,6 +43,7 @@ export async function runBench(client: CairnClient, options: BenchOptions): Prom
   const stopping = new AbortController();
   void untilSignal().then(() => stopping.abort());
   try {
+    if (options.readPercent > 0) await forEachKey(options, (key) => client.put(key, randomBytes(options.valueBytes)));
     return await new BenchRun(client, options, stopping.signal).measure();
   } finally {
     await removeKeys(client, options);
@@ -188,14 +189,18 @@ function keyOf({ prefix }: Pick<BenchOptions, "prefix">, at: number): string {
   return `${prefix}${at}`;
 }
 
+/** Does something with each key, with some of them at a time. */
+async function forEachKey(options: BenchOptions, work: (key: string) => Promise<unknown>): Promise<void> {
+  for (let low = 0; low < options.keys; low += KEYS_AT_A_TIME) {
+    const size = Math.min(KEYS_AT_A_TIME, options.keys - low);
+    await Promise.all(Array.from({ length: size }, (_, at) => work(keyOf(options, low + at))));
+  }
+}
+
 async function removeKeys(client: CairnClient, options: BenchOptions): Promise<void> {
-  const { keys: count } = options;
   const end = options.json ? () => {} : stepOn(process.stderr, "removing the keys");
   try {
-    for (let low = 0; low < count; low += REMOVED_AT_A_TIME) {
-      const size = Math.min(REMOVED_AT_A_TIME, count - low);
-      await Promise.all(Array.from({ length: size }, (_, at) => client.delete(keyOf(options, low + at))));
-    }
+    await forEachKey(options, (key) => client.delete(key));
     // Last: as long as it exists, no other run takes the prefix.
     await client.delete(claimKey(options.prefix));
   } finally {
