@@ -121,8 +121,8 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "cli/commands/wal": ["cli/options", "cli/output"],
   "cli/commands/doctor": ["cli/options", "cli/output"],
   "cli/commands/completion": [],
-  "cli/commands/bench": ["cli/options", "cli/output", "cli/commands/kv"],
   "cli/commands/kv": ["cli/options", "cli/output"],
+  "cli/commands/bench": ["cli/options", "cli/output", "cli/commands/kv"],
   "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],
 };
 

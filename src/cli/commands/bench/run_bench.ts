@@ -96,6 +96,7 @@ class BenchRun {
     await ended;
     const elapsed = (performance.now() - this.#startedMs) / 1_000;
     clearInterval(ticker);
+    if (second < seconds && !this.signal.aborted) this.#tell(seconds);
     this.#isOver = true;
     // What was not answered in time counts for nothing.
     const result = this.#result(elapsed);

@@ -5,7 +5,7 @@ import type { Shell } from "./completion.js";
 // shell that asked this program at each key would wait for it.
 
 /** A command with what may follow it. */
-interface Place {
+interface CompletionPlace {
   /** Names from the program's first subcommand on: ["kv", "get"]; empty for the program. */
   readonly path: readonly string[];
   readonly commands: readonly { readonly name: string; readonly description: string }[];
@@ -28,7 +28,7 @@ export function completionScript(shell: Shell, program: Command): string {
   }
 }
 
-function placesIn(command: Command, path: readonly string[]): Place[] {
+function placesIn(command: Command, path: readonly string[]): CompletionPlace[] {
   const help = command.createHelp();
   const commands = help
     .visibleCommands(command)
@@ -42,7 +42,7 @@ function placesIn(command: Command, path: readonly string[]): Place[] {
   return [place, ...command.commands.flatMap((each) => placesIn(each, [...path, each.name()]))];
 }
 
-function bashScript(name: string, places: readonly Place[]): string {
+function bashScript(name: string, places: readonly CompletionPlace[]): string {
   const steps = places.filter(({ path }) => path.length > 0).map(({ path }) => quoted(path.join(" ")));
   const values = places.flatMap(({ path, options }) =>
     options.filter(takesValue).map((option) => {
@@ -75,7 +75,7 @@ complete -o default -F _${name} ${name}
 `;
 }
 
-function fishScript(name: string, places: readonly Place[]): string {
+function fishScript(name: string, places: readonly CompletionPlace[]): string {
   const steps = places.filter(({ path }) => path.length > 0).map(({ path }) => quoted(path.join(" ")));
   const at = `function __${name}_at
   set -l at ''

@@ -1,4 +1,4 @@
-import { type Finding, msText, ok, problem, warning } from "./findings.js";
+import { type DoctorFinding, msText, ok, problem, warning } from "./findings.js";
 
 /** A node's clocks, and those of this process when it was asked. */
 export interface ClockSample {
@@ -34,11 +34,11 @@ const SET_CLOCKS =
   "and certificates do.";
 
 /** Judges the clocks of nodes against each other. */
-export function clockFindings(nodes: readonly ClockSamples[]): Finding[] {
+export function clockFindings(nodes: readonly ClockSamples[]): DoctorFinding[] {
   return [...wallClocks(nodes), ...nodes.flatMap(pace)];
 }
 
-function wallClocks(nodes: readonly ClockSamples[]): Finding[] {
+function wallClocks(nodes: readonly ClockSamples[]): DoctorFinding[] {
   if (nodes.length === 0) return [];
   const offsets = nodes
     .map(({ name, second }) => ({
@@ -50,7 +50,7 @@ function wallClocks(nodes: readonly ClockSamples[]): Finding[] {
   const [first, last] = [offsets[0]!, offsets.at(-1)!];
   const errorMs = Math.max(...offsets.map((each) => each.errorMs));
   const apartMs = last.ms - first.ms;
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   if (nodes.length > 1) {
     const text = `the wall clocks of ${first.name} and ${last.name} are ${msText(apartMs)} apart (to within ${msText(errorMs * 2)})`;
     const sureMs = apartMs - 2 * errorMs;
@@ -67,13 +67,13 @@ function wallClocks(nodes: readonly ClockSamples[]): Finding[] {
 }
 
 /** Judges whether a node's clocks advance as they should. */
-function pace({ name, first, second }: ClockSamples): Finding[] {
+function pace({ name, first, second }: ClockSamples): DoctorFinding[] {
   const ownMs = second.ownMs - first.ownMs;
   const errorMs = (first.roundTripMs + second.roundTripMs) / 2;
   const upMs = second.upMs - first.upMs;
   // Another process answered the second time.
   if (ownMs <= 0 || upMs < 0) return [];
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   const stepMs = second.unixMs - first.unixMs - upMs;
   if (Math.abs(stepMs) > STEP_MS) {
     const text = `the wall clock of ${name} was set while this looked: by ${msText(Math.abs(stepMs))} ${stepMs > 0 ? "forward" : "back"}`;

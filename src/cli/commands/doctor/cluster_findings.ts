@@ -2,11 +2,11 @@ import { type GetStatusResponse, NodeRole } from "../../../../gen/cairn/v1/admin
 import { limits } from "../../../base/limits.js";
 import { healthReportOf } from "../../output/member_health.js";
 import { clockFindings } from "./clock_findings.js";
-import { bytesText, type Finding, msText, ok, problem, warning } from "./findings.js";
-import type { ClusterAnswers, MemberAnswer } from "./members.js";
+import { bytesText, type DoctorFinding, msText, ok, problem, warning } from "./findings.js";
+import type { ClusterAnswers, MemberReply } from "./members.js";
 import { processFindings } from "./process_findings.js";
 
-type Answered = Extract<MemberAnswer, { status: unknown }>;
+type Answered = Extract<MemberReply, { status: unknown }>;
 
 /** Duration of log syncs that calls for a look, in milliseconds. */
 const SLOW_SYNC_MS = 100;
@@ -15,7 +15,7 @@ const SLOW_SYNC_MS = 100;
 const LAG_ENTRIES = 10_000;
 
 /** Judges a cluster by what its members answer. */
-export function clusterFindings({ clusterId, leaderId, members }: ClusterAnswers): Finding[] {
+export function clusterFindings({ clusterId, leaderId, members }: ClusterAnswers): DoctorFinding[] {
   const answered = members.filter((each): each is Answered => "status" in each);
   const leader = answered.find(({ status }) => status.role === NodeRole.LEADER)?.status;
   const clocks = answered.flatMap(({ member, clocks: [first, second] }) =>
@@ -31,7 +31,7 @@ export function clusterFindings({ clusterId, leaderId, members }: ClusterAnswers
   ];
 }
 
-function leadership(clusterId: string, leaderId: string, leader: GetStatusResponse | undefined): Finding[] {
+function leadership(clusterId: string, leaderId: string, leader: GetStatusResponse | undefined): DoctorFinding[] {
   if (leader !== undefined) return [ok("leader", `${leader.nodeId} leads cluster ${clusterId} in term ${leader.term}`)];
   if (leaderId !== "") {
     return [
@@ -51,12 +51,12 @@ function leadership(clusterId: string, leaderId: string, leader: GetStatusRespon
   ];
 }
 
-function quorum(members: readonly MemberAnswer[], answered: readonly Answered[]): Finding[] {
+function quorum(members: readonly MemberReply[], answered: readonly Answered[]): DoctorFinding[] {
   const voters = members.filter(({ member }) => member.role === "voter").length;
   const present = answered.filter(({ member }) => member.role === "voter").length;
   const needed = Math.floor(voters / 2) + 1;
   const text = `${present} of ${voters} voters answer, and ${needed} are needed`;
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   if (present < needed) {
     findings.push(
       problem("quorum", text, "Start the others. When they are gone for good: docs/operations.md, 'A lost majority'."),
@@ -81,10 +81,10 @@ function quorum(members: readonly MemberAnswer[], answered: readonly Answered[])
   return findings;
 }
 
-function memberFindings(answer: MemberAnswer, leader: GetStatusResponse | undefined): Finding[] {
+function memberFindings(answer: MemberReply, leader: GetStatusResponse | undefined): DoctorFinding[] {
   const { id, address, role, wantsVote } = answer.member;
   const subject = `member ${id}`;
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   const status = "status" in answer ? answer.status : undefined;
   const health = healthReportOf(id, status, leader);
   if ("error" in answer) {
@@ -101,7 +101,7 @@ function memberFindings(answer: MemberAnswer, leader: GetStatusResponse | undefi
   return findings;
 }
 
-function inStep({ member, status }: Answered, leader: GetStatusResponse | undefined): Finding[] {
+function inStep({ member, status }: Answered, leader: GetStatusResponse | undefined): DoctorFinding[] {
   const lag = leader === undefined ? 0 : Math.max(0, Number(leader.commitIndex - status.appliedIndex));
   const text = `${member.role}, has applied index ${status.appliedIndex}${lag === 0 ? "" : `, ${lag} entries behind`}`;
   if (lag <= LAG_ENTRIES) return [ok(`member ${member.id}`, text)];
@@ -110,7 +110,7 @@ function inStep({ member, status }: Answered, leader: GetStatusResponse | undefi
   return [warning(`member ${member.id}`, text, advice)];
 }
 
-function learner(subject: string, id: string, wantsVote: boolean): Finding {
+function learner(subject: string, id: string, wantsVote: boolean): DoctorFinding {
   if (wantsVote) {
     const advice = "The leader promotes it when it has caught up: see HOW and LAG in cairn status.";
     return warning(subject, "it is a learner that waits for its vote", advice);
@@ -122,7 +122,7 @@ function learner(subject: string, id: string, wantsVote: boolean): Finding {
   );
 }
 
-function versions(answered: readonly Answered[]): Finding[] {
+function versions(answered: readonly Answered[]): DoctorFinding[] {
   const found = [...new Set(answered.map(({ status }) => status.version))].sort();
   if (found.length === 0) return [];
   if (found.length === 1) return [ok("versions", `all that answer run ${found[0]}`)];
@@ -130,9 +130,9 @@ function versions(answered: readonly Answered[]): Finding[] {
   return [warning("versions", each, "Finish the upgrade: docs/operations.md, 'A new version'.")];
 }
 
-function resources({ member: { id }, status, log }: Answered): Finding[] {
+function resources({ member: { id }, status, log }: Answered): DoctorFinding[] {
   const { process, logSync, lastSnapshot } = status;
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   if (process !== undefined) {
     const [memory, files] = [process.memoryLimitBytes, process.openFilesLimit];
     const figures = {
@@ -173,7 +173,7 @@ export function logExtent(
     readonly snapshotIndex: number;
     readonly snapshotBytes: number;
   },
-): Finding {
+): DoctorFinding {
   // The log is kept back to the second newest snapshot, and each waits for as much log as its size.
   const due = Math.max(limits.snapshotLogBytes, snapshotBytes * limits.snapshotLogRatio);
   const bound = 3 * due + limits.trailingLogBytes + 2 * limits.segmentBytes;

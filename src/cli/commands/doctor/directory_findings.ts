@@ -8,7 +8,7 @@ import type { SnapshotInfo } from "../../../storage/snapshots/snapshot_info.js";
 import type { StoppedDirectory } from "../../../storage/stopped_directory.js";
 import { inspectLog, type LogFindings } from "../../../storage/wal/inspection.js";
 import { logExtent } from "./cluster_findings.js";
-import { bytesText, type Finding, ok, problem, warning } from "./findings.js";
+import { bytesText, type DoctorFinding, ok, problem, warning } from "./findings.js";
 
 interface Reading {
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
@@ -16,7 +16,7 @@ interface Reading {
 }
 
 /** Reads the directory of a stopped node: whose it is, its whole log, its snapshots and its state. */
-export async function directoryFindings(directory: StoppedDirectory, reading: Reading = {}): Promise<Finding[]> {
+export async function directoryFindings(directory: StoppedDirectory, reading: Reading = {}): Promise<DoctorFinding[]> {
   const log = await inspectLog(directory.fs, directory.log, reading);
   const { findings, newest } = await snapshotFindings(directory);
   const stoppedAt = await directory.stoppedAt();
@@ -29,7 +29,7 @@ export async function directoryFindings(directory: StoppedDirectory, reading: Re
   ];
 }
 
-function owner({ identity, identityProblem }: StoppedDirectory): Finding {
+function owner({ identity, identityProblem }: StoppedDirectory): DoctorFinding {
   if (identityProblem !== undefined) return problem("owner", identityProblem, DAMAGED_MEMBER);
   if (identity === undefined) {
     const text = "it has no cairn.json, so it is not known whose data this is";
@@ -47,7 +47,7 @@ export function logFindings(
   log: LogFindings,
   stoppedAt: number | undefined,
   newest: SnapshotInfo | undefined,
-): Finding[] {
+): DoctorFinding[] {
   const { refusal, damages, damageCount, torn, boundary, last, fileBytes } = log;
   if (refusal !== undefined) {
     const first = damages[0];
@@ -57,7 +57,7 @@ export function logFindings(
         : `${first.text}${damageCount > 1 ? `, and ${damageCount - 1} more places` : ""}`;
     return [problem("log", text, `cairn wal verify DIR has the details. ${DAMAGED_MEMBER}`)];
   }
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   if (stoppedAt !== undefined && stoppedAt > last.index) {
     const text = `it ended at index ${stoppedAt} at the last clean stop, and ends at ${last.index} now`;
     const advice = "Find out who put an older copy back. A start sets the data aside and comes back as a new member.";
@@ -90,9 +90,9 @@ async function snapshotFindings({
   fs,
   identity,
   snapshots,
-}: StoppedDirectory): Promise<{ findings: Finding[]; newest: SnapshotInfo | undefined }> {
+}: StoppedDirectory): Promise<{ findings: DoctorFinding[]; newest: SnapshotInfo | undefined }> {
   const names = (await fs.exists(snapshots)) ? await fs.list(snapshots) : [];
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   const good: SnapshotInfo[] = [];
   for (const name of names.filter((each) => parseSnapshotFileName(each) !== undefined).sort()) {
     const owner = { clusterId: identity?.clusterId ?? "", base: identity?.base };
@@ -114,7 +114,7 @@ async function snapshotFindings({
   return { findings, newest };
 }
 
-async function stateFindings({ fs, state }: StoppedDirectory): Promise<Finding[]> {
+async function stateFindings({ fs, state }: StoppedDirectory): Promise<DoctorFinding[]> {
   if (!(await fs.exists(join(state, "CURRENT")))) {
     return [ok("state", "there is none on disk: a start builds it from snapshot and log")];
   }
@@ -123,7 +123,7 @@ async function stateFindings({ fs, state }: StoppedDirectory): Promise<Finding[]
   return [ok("state", `a start builds it again from snapshot and log: ${found.reason}`)];
 }
 
-async function leftOvers(directory: StoppedDirectory): Promise<Finding[]> {
+async function leftOvers(directory: StoppedDirectory): Promise<DoctorFinding[]> {
   const lost = (await directory.names()).filter((name) => name.startsWith("lost-")).sort();
   if (lost.length === 0) return [];
   const advice = "Find out why (docs/operations.md, 'Lost data'), then remove it: it takes room, and nothing reads it.";

@@ -1,7 +1,7 @@
 import { statfs } from "node:fs/promises";
 import { fromWriteError } from "../../../system/fs.js";
-import { type DiskPace, measureDisk } from "./disk_probe.js";
-import { bytesText, type Finding, msText, ok, problem, warning } from "./findings.js";
+import { measureDisk, type SyncedWriteTimes } from "./disk_probe.js";
+import { bytesText, type DoctorFinding, msText, ok, problem, warning } from "./findings.js";
 
 /** How long the disk is measured, in milliseconds. */
 const MEASURE_MS = 2_000;
@@ -44,7 +44,7 @@ export interface DiskFigures {
 }
 
 /** Looks at the disk of a directory, and measures it for two seconds. */
-export async function diskFindings(directory: string, onProgress?: (part: number) => void): Promise<Finding[]> {
+export async function diskFindings(directory: string, onProgress?: (part: number) => void): Promise<DoctorFinding[]> {
   const { type, bavail, bsize, blocks } = await statfs(directory);
   const findings = spaceFindings({ type, freeBytes: bavail * bsize, sizeBytes: blocks * bsize });
   try {
@@ -57,7 +57,7 @@ export async function diskFindings(directory: string, onProgress?: (part: number
 }
 
 /** Judges a file system and its free space. */
-export function spaceFindings({ type, freeBytes, sizeBytes }: DiskFigures): Finding[] {
+export function spaceFindings({ type, freeBytes, sizeBytes }: DiskFigures): DoctorFinding[] {
   const part = sizeBytes === 0 ? 1 : freeBytes / sizeBytes;
   const text = `${bytesText(freeBytes)} of ${bytesText(sizeBytes)} are free`;
   const advice = "Make room, or move the directory to a larger disk: a node on a full one refuses writes.";
@@ -70,7 +70,7 @@ export function spaceFindings({ type, freeBytes, sizeBytes }: DiskFigures): Find
   return [space, fileSystemFinding(type)];
 }
 
-function fileSystemFinding(type: number): Finding {
+function fileSystemFinding(type: number): DoctorFinding {
   const known = fileSystems.get(type);
   if (known === undefined) return ok("file system", `of type 0x${type.toString(16)}, which this does not know`);
   const { name, kind } = known;
@@ -87,7 +87,7 @@ function fileSystemFinding(type: number): Finding {
 }
 
 /** Judges the durations of small synced writes. */
-export function paceFinding({ writes, p50Ms, p99Ms, maxMs }: DiskPace): Finding {
+export function paceFinding({ writes, p50Ms, p99Ms, maxMs }: SyncedWriteTimes): DoctorFinding {
   const text = `${writes} synced writes of 4 KiB took ${msText(p50Ms)} (median), ${msText(p99Ms)} (99th percentile), ${msText(maxMs)} (longest)`;
   const advice = "Every write of the cluster waits for two disks or more. Use a local SSD that nothing else writes to.";
   if (p99Ms > STANDING_MS) {

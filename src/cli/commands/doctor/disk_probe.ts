@@ -9,7 +9,7 @@ const WRITE_BYTES = 4096;
 const FILE_BYTES = 1024 * 1024;
 
 /** Durations of small synced writes, in milliseconds. */
-export interface DiskPace {
+export interface SyncedWriteTimes {
   readonly writes: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -24,7 +24,7 @@ export async function measureDisk(
   directory: string,
   durationMs: number,
   onProgress: (doneMs: number) => void = () => {},
-): Promise<DiskPace> {
+): Promise<SyncedWriteTimes> {
   const path = join(directory, `doctor-${process.pid}.probe`);
   const file = await open(path, "wx", 0o600);
   try {

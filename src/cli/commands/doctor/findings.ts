@@ -2,7 +2,7 @@
 export type Level = "ok" | "warning" | "problem";
 
 /** One thing that was looked at. */
-export interface Finding {
+export interface DoctorFinding {
   /** What was looked at: "clock", "disk", "log". */
   readonly subject: string;
   readonly level: Level;
@@ -11,27 +11,27 @@ export interface Finding {
   readonly advice?: string;
 }
 
-export function ok(subject: string, text: string): Finding {
+export function ok(subject: string, text: string): DoctorFinding {
   return { subject, level: "ok", text };
 }
 
-export function warning(subject: string, text: string, advice: string): Finding {
+export function warning(subject: string, text: string, advice: string): DoctorFinding {
   return { subject, level: "warning", text, advice };
 }
 
-export function problem(subject: string, text: string, advice: string): Finding {
+export function problem(subject: string, text: string, advice: string): DoctorFinding {
   return { subject, level: "problem", text, advice };
 }
 
 /** Returns how many findings have this verdict. */
-export function countOf(findings: readonly Finding[], wanted: Level): number {
+export function countOf(findings: readonly DoctorFinding[], wanted: Level): number {
   return findings.filter(({ level }) => level === wanted).length;
 }
 
 const titles: Readonly<Record<Level, string>> = { ok: "ok", warning: "WARNING", problem: "PROBLEM" };
 
 /** Formats findings, a line each and one for the advice, and a summary. */
-export function findingsText(findings: readonly Finding[]): string {
+export function findingsText(findings: readonly DoctorFinding[]): string {
   const width = Math.max(0, ...findings.map(({ subject }) => subject.length));
   const lines = findings.flatMap(({ subject, level, text, advice }) => [
     `${titles[level].padEnd(7)}  ${subject.padEnd(width)}  ${text}`,

@@ -13,7 +13,7 @@ const ANSWER_MS = 2_000;
 const CLOCK_MS = 1_000;
 
 /** A member's answer, or the reason why there is none. */
-export type MemberAnswer =
+export type MemberReply =
   | {
       readonly member: Member;
       readonly status: GetStatusResponse;
@@ -26,7 +26,7 @@ export type MemberAnswer =
 export interface ClusterAnswers {
   readonly clusterId: string;
   readonly leaderId: string;
-  readonly members: readonly MemberAnswer[];
+  readonly members: readonly MemberReply[];
 }
 
 /**
@@ -37,7 +37,7 @@ export async function askMembers(cluster: ClusterAdmin): Promise<ClusterAnswers>
   const view = await cluster.look();
   const { clusterId, leaderId, membership } = view.newest;
   const members = await Promise.all(
-    membershipFromMessage(membership).map(async (member): Promise<MemberAnswer> => {
+    membershipFromMessage(membership).map(async (member): Promise<MemberReply> => {
       try {
         const admin = cluster.at(view.addressOf(member.id));
         const ask = () => timed(() => admin.getStatus({}, { timeoutMs: ANSWER_MS }));

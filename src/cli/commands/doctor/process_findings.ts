@@ -1,7 +1,7 @@
-import { bytesText, type Finding, ok, problem, warning } from "./findings.js";
+import { bytesText, type DoctorFinding, ok, problem, warning } from "./findings.js";
 
 /** What a process may use. A figure that the system does not tell is left out. */
-export interface ProcessFigures {
+export interface ProcessUse {
   readonly memoryBytes?: number | undefined;
   readonly memoryLimitBytes?: number | undefined;
   readonly openFilesLimit?: number | undefined;
@@ -17,11 +17,11 @@ const MEMORY_LEAST = 512e6;
 const MEMORY_PART = 0.8;
 
 /** Judges the limits of a process; `name` is put before the texts. */
-export function processFindings(name: string, figures: ProcessFigures): Finding[] {
+export function processFindings(name: string, figures: ProcessUse): DoctorFinding[] {
   return [...openFiles(name, figures), ...memory(name, figures)];
 }
 
-function openFiles(name: string, { openFilesLimit }: ProcessFigures): Finding[] {
+function openFiles(name: string, { openFilesLimit }: ProcessUse): DoctorFinding[] {
   if (openFilesLimit === undefined) return [];
   const text = `${name} may have ${openFilesLimit} files and connections open`;
   if (openFilesLimit >= OPEN_FILES_LEAST) return [ok("limits", text)];
@@ -29,7 +29,7 @@ function openFiles(name: string, { openFilesLimit }: ProcessFigures): Finding[] 
   return [warning("limits", text, advice)];
 }
 
-function memory(name: string, { memoryBytes, memoryLimitBytes }: ProcessFigures): Finding[] {
+function memory(name: string, { memoryBytes, memoryLimitBytes }: ProcessUse): DoctorFinding[] {
   if (memoryLimitBytes === undefined) return [];
   if (memoryBytes === undefined) {
     const text = `${name} may have ${bytesText(memoryLimitBytes)}`;

@@ -4,7 +4,7 @@ import { nodeFileSystem } from "../../../system/fs.js";
 import { processLimits } from "../../../system/process_limits.js";
 import { type OperatorOptions, printResult, withCluster } from "../../options/operator.js";
 import { type ProgressDisplay, stepOn } from "../../output/progress.js";
-import { countOf, type Finding, findingsText, ok, problem } from "./findings.js";
+import { countOf, type DoctorFinding, findingsText, ok, problem } from "./findings.js";
 import { processFindings } from "./process_findings.js";
 
 /** Where the doctor looks. */
@@ -20,7 +20,7 @@ export async function runDoctor(
   options: OperatorOptions,
   { progress, signal }: { readonly progress: ProgressDisplay; readonly signal: AbortSignal },
 ): Promise<boolean> {
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   if (cluster) findings.push(...(await lookAtCluster(options)));
   if (directory !== undefined) findings.push(...(await lookAtDirectory(directory, options, progress, signal)));
   const facts = { problems: countOf(findings, "problem"), warnings: countOf(findings, "warning"), findings };
@@ -28,7 +28,7 @@ export async function runDoctor(
   return facts.problems === 0;
 }
 
-async function lookAtCluster(options: OperatorOptions): Promise<Finding[]> {
+async function lookAtCluster(options: OperatorOptions): Promise<DoctorFinding[]> {
   const [{ askMembers }, { clusterFindings }] = await Promise.all([
     import("./members.js"),
     import("./cluster_findings.js"),
@@ -50,7 +50,7 @@ async function lookAtDirectory(
   options: OperatorOptions,
   progress: ProgressDisplay,
   signal: AbortSignal,
-): Promise<Finding[]> {
+): Promise<DoctorFinding[]> {
   const findings = await readDirectory(path, progress, signal);
   const { diskFindings } = await import("./disk_findings.js");
   const end = options.json ? () => {} : stepOn(process.stderr, "measuring the disk");
@@ -62,7 +62,7 @@ async function lookAtDirectory(
   return [...findings, ...processFindings("a process started from here", processLimits())];
 }
 
-async function readDirectory(path: string, progress: ProgressDisplay, signal: AbortSignal): Promise<Finding[]> {
+async function readDirectory(path: string, progress: ProgressDisplay, signal: AbortSignal): Promise<DoctorFinding[]> {
   const say = (text: string) => void process.stderr.write(`cairn: ${text}\n`);
   let directory: StoppedDirectory;
   try {

@@ -125,7 +125,7 @@ function textOf(part: InspectedPart, { keys }: DumpOptions): string {
     case "trim":
       return `  trim: the log starts behind index ${part.position.index} of term ${part.position.term}`;
     case "damage":
-      return damageText(part.damage);
+      return damageLine(part.damage);
     case "torn":
       return `--- TORN TAIL: ${part.torn.bytes} bytes at offset ${part.torn.offset} of ${part.torn.path}`;
   }
@@ -186,7 +186,7 @@ export function damageFacts({ path, offset, text, entries }: LogDamage): object 
   return { path, offset, text, ...(entries !== undefined && { entries }) };
 }
 
-export function damageText({ text, entries }: LogDamage): string {
+export function damageLine({ text, entries }: LogDamage): string {
   return `--- DAMAGED: ${text}${entries === undefined ? "" : `; ${lostText(entries)}`}`;
 }
 

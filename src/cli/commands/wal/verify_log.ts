@@ -3,7 +3,7 @@ import { inspectLog, type LogFindings } from "../../../storage/wal/inspection.js
 import { nodeFileSystem } from "../../../system/fs.js";
 import { printResult } from "../../options/operator.js";
 import type { ProgressDisplay } from "../../output/progress.js";
-import { damageFacts, damageText, logFacts, logText } from "./dump_log.js";
+import { damageFacts, damageLine, logFacts, logText } from "./dump_log.js";
 import { ownerText, type Verdict, verdictOn } from "./verdict.js";
 
 /**
@@ -45,7 +45,7 @@ function verifiedText(directory: StoppedDirectory, findings: LogFindings, { soun
   const lines = [
     ownerText(directory),
     logText(findings),
-    ...damages.map(damageText),
+    ...damages.map(damageLine),
     ...(hidden > 0 ? [`--- and ${hidden} more`] : []),
     ...(damages.length === 0 && refusal !== undefined ? [refusal] : []),
     `${sound ? "sound" : "NOT SOUND"}: ${start}`,
