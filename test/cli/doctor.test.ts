@@ -21,8 +21,8 @@ import { DataDirectory } from "../../src/storage/data_dir.js";
 import { StoppedDirectory } from "../../src/storage/stopped_directory.js";
 import { WriteAheadLog } from "../../src/storage/wal/wal.js";
 import { nodeFileSystem } from "../../src/system/fs.js";
-import { entriesFrom } from "../storage/wal/support.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { putEntries } from "../support/nodes/acting_leader.js";
 
 const GiB = 2 ** 30;
 
@@ -212,7 +212,7 @@ describe("the doctor's verdict on the directory of a stopped node", () => {
       { index: 0, term: 0 },
       { term: 1, vote: undefined, commit: 0 },
     );
-    await log.append({ entries: entriesFrom(1, 20), sync: true });
+    await log.append({ entries: putEntries(1, 20), sync: true });
     await log.close();
     await opened.markStopped({ index: 20, term: 1 });
     await opened.close();

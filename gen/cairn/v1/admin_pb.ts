@@ -433,7 +433,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
   health: MemberHealth[];
 
   /**
-   * Absent in answers of versions before 0.2.
+   * Absent in answers of older versions.
    *
    * @generated from field: cairn.v1.NodeProcess process = 24;
    */
