@@ -274,8 +274,8 @@ export function checkMembers(members: Membership): Membership {
 }
 
 /**
- * Returns the index at which the log ended at the last clean stop; undefined without a mark, or with
- * a damaged one, which proves nothing.
+ * Returns the index at which the log ended at the last clean stop; undefined without a mark, or
+ * with a damaged one, which proves nothing.
  */
 export async function readStopMark(fs: FileSystem, path: string): Promise<number | undefined> {
   const file = `${path}/${STOP_MARK}`;

@@ -6,7 +6,7 @@ import { IDENTITY_FILE, type Identity, readIdentity } from "./identity.js";
 import { DirectoryLock, type LockOptions } from "./lock.js";
 
 /**
- * A data directory that no node has open, for tools that read it and change nothing in it, so that a
+ * A data directory that no node has open, for tools that read it and change nothing in it: a
  * read-only file system serves, too.
  */
 export class StoppedDirectory {
@@ -22,8 +22,8 @@ export class StoppedDirectory {
   ) {}
 
   /**
-   * @throws CairnError NOT_FOUND when there is no data directory at this path; DATA_DIRECTORY when a
-   * process has it open
+   * @throws CairnError NOT_FOUND when there is no data directory at this path; DATA_DIRECTORY when
+   * a process has it open
    */
   static async open(fs: FileSystem, at: string, options: LockOptions = {}): Promise<StoppedDirectory> {
     const path = resolve(at);

@@ -22,14 +22,16 @@ test("the operator's tools show a node's log, find what is wrong, measure, and c
   const endpoints = ["--endpoints", address];
   await cluster.put(new Map([["user:1", "secret"]]));
 
-  const running = await runCommand(["wal", "verify", data, "--json"]);
+  const [running, healthy] = await Promise.all([
+    runCommand(["wal", "verify", data, "--json"]),
+    runCommand(["doctor", ...endpoints, "--json"]),
+  ]);
   expect(running.code).toBe(1);
   expect(JSON.parse(running.stderr)).toMatchObject({
     code: "DATA_DIRECTORY",
     message: expect.stringContaining("is in use by pid"),
   });
 
-  const healthy = await runCommand(["doctor", ...endpoints, "--json"]);
   expect(healthy).toMatchObject({ code: 0, stderr: "" });
   const { problems, findings } = JSON.parse(healthy.stdout) as { problems: number; findings: { subject: string }[] };
   expect(problems).toBe(0);
@@ -69,11 +71,16 @@ test("the operator's tools show a node's log, find what is wrong, measure, and c
 
   expect((await runCommand(["snapshot", "take", ...endpoints])).code).toBe(0);
   await cluster.kill("n1", "SIGTERM");
-  const verified = await runCommand(["snapshot", "verify", data, "--json"]);
+  const [verified, dumped, text, { stdout: script }, { stdout: fish }] = await Promise.all([
+    runCommand(["snapshot", "verify", data, "--json"]),
+    runCommand(["wal", "dump", data, "--keys", "--json"]),
+    runCommand(["wal", "dump", data, "--keys", "--from", "3", "--to", "3"]),
+    runCommand(["completion", "bash"]),
+    runCommand(["completion", "fish"]),
+  ]);
   expect(verified).toMatchObject({ code: 0, stderr: "" });
   expect(JSON.parse(verified.stdout)).toMatchObject({ verified: true, files: [{ verified: true }] });
 
-  const dumped = await runCommand(["wal", "dump", data, "--keys", "--json"]);
   expect(dumped).toMatchObject({ code: 0, stderr: "" });
   const parts = dumped.stdout
     .trim()
@@ -89,7 +96,6 @@ test("the operator's tools show a node's log, find what is wrong, measure, and c
   );
   expect(parts.at(-1)).toMatchObject({ type: "log", sound: true });
   expect(dumped.stdout).not.toContain("secret");
-  const text = await runCommand(["wal", "dump", data, "--keys", "--from", "3", "--to", "3"]);
   expect(text.stdout).toMatch(/\n +3 {2}term \d+ +command +\d+ bytes {2}put user:1 \(6 bytes\)/);
   expect(text.stdout).not.toMatch(/\n +4 {2}term/);
 
@@ -99,22 +105,22 @@ test("the operator's tools show a node's log, find what is wrong, measure, and c
   const at = bytes.indexOf("user:1");
   bytes[at]! ^= 1;
   await writeFile(path, bytes);
-  const damaged = await runCommand(["wal", "verify", data]);
+  const [damaged, ill] = await Promise.all([
+    runCommand(["wal", "verify", data]),
+    runCommand(["doctor", data, "--json"]),
+  ]);
   expect(damaged).toMatchObject({ code: 3, stderr: "" });
   expect(damaged.stdout).toMatch(/--- DAMAGED: .* is damaged at offset \d+: .* had been durable; entry 3 is lost\n/);
   expect(damaged.stdout).toContain("NOT SOUND: a start refuses this log. No other voter is known here.");
   expect((await readFile(path)).equals(bytes)).toBe(true);
-  const ill = await runCommand(["doctor", data, "--json"]);
   expect(ill.code).toBe(3);
   expect(JSON.parse(ill.stdout).findings).toContainEqual(expect.objectContaining({ subject: "log", level: "problem" }));
 
-  const { stdout: script } = await runCommand(["completion", "bash"]);
   expect(completed(script, "cairn", "wa")).toEqual(["wal"]);
   expect(completed(script, "cairn", "wal", "")).toEqual(expect.arrayContaining(["dump", "verify"]));
   expect(completed(script, "cairn", "kv", "get", "--st")).toEqual(["--stale"]);
   expect(completed(script, "cairn", "start", "--id", "n1", "--elections", "")).toEqual(["automatic", "manual"]);
   expect(completed(script, "cairn", "completion", "f")).toEqual(["fish"]);
-  const { stdout: fish } = await runCommand(["completion", "fish"]);
   expect(fish).toContain("complete -c cairn -n '__cairn_at wal' -f -a 'dump'");
   await cluster.close();
 });

@@ -50,7 +50,7 @@ export type InspectedPart =
   | { readonly kind: "damage"; readonly damage: LogDamage }
   | { readonly kind: "torn"; readonly torn: TornTail };
 
-/** What a log holds. Behind damage, the figures are those of the records that are still readable. */
+/** Describes a whole log. Behind damage, the figures are those of the records that are readable. */
 export interface LogFindings {
   readonly segments: number;
   readonly fileBytes: number;

@@ -34,8 +34,8 @@ const FAILED_PAUSE_MS = 100;
 
 /**
  * Measures, prints a line each second and the result, and removes its keys.
- * @throws CairnError FAILED_PRECONDITION when there are keys under the prefix; and the errors of the
- * first and the last calls, when the cluster does not answer
+ * @throws CairnError FAILED_PRECONDITION when there are keys under the prefix; the errors of calls,
+ * when the cluster does not answer at the start or at the end
  */
 export async function runBench(client: CairnClient, options: BenchOptions): Promise<BenchResult> {
   const { prefix } = options;
@@ -98,7 +98,7 @@ class BenchRun {
     clearInterval(ticker);
     if (second < seconds && !this.signal.aborted) this.#tell(seconds);
     this.#isOver = true;
-    // What was not answered in time counts for nothing.
+    // Calls that were not answered in time count for nothing.
     const result = this.#result(elapsed);
     await calling;
     await print(`${json ? JSON.stringify({ type: "result", ...result }) : resultText(result)}\n`);
@@ -126,7 +126,7 @@ class BenchRun {
     }
   }
 
-  /** Tells what the last second brought: a person on standard error, a program on standard output. */
+  /** Tells the calls of the last second: a person on standard error, a program on its output. */
   #tell(second: number): void {
     const errors = this.#errors;
     const [writes, reads] = [this.#writes.sinceLast(), this.#reads.sinceLast()];

@@ -15,7 +15,7 @@ interface Reading {
   readonly signal?: AbortSignal;
 }
 
-/** Reads the directory of a stopped node: whose it is, its whole log, its snapshots and its state. */
+/** Reads the directory of a stopped node: its owner, whole log, snapshots and state. */
 export async function directoryFindings(directory: StoppedDirectory, reading: Reading = {}): Promise<DoctorFinding[]> {
   const log = await inspectLog(directory.fs, directory.log, reading);
   const { findings, newest } = await snapshotFindings(directory);

@@ -3,7 +3,7 @@ import { fromWriteError } from "../../../system/fs.js";
 import { measureDisk, type SyncedWriteTimes } from "./disk_probe.js";
 import { bytesText, type DoctorFinding, msText, ok, problem, warning } from "./findings.js";
 
-/** How long the disk is measured, in milliseconds. */
+/** Duration of the measurement of the disk, in milliseconds. */
 const MEASURE_MS = 2_000;
 
 /** Durations of synced writes that call for a look, and that are a problem, in milliseconds. */

@@ -3,11 +3,11 @@ export type Level = "ok" | "warning" | "problem";
 
 /** One thing that was looked at. */
 export interface DoctorFinding {
-  /** What was looked at: "clock", "disk", "log". */
+  /** The thing that was looked at: "clock", "disk", "log". */
   readonly subject: string;
   readonly level: Level;
   readonly text: string;
-  /** What to do; only without a good verdict. */
+  /** Tells the operator what to do; only without a good verdict. */
   readonly advice?: string;
 }
 

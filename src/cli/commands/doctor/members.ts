@@ -22,7 +22,7 @@ export type MemberReply =
     }
   | { readonly member: Member; readonly error: string };
 
-/** What the members of a cluster say about it. */
+/** The answers of a cluster's members. */
 export interface ClusterAnswers {
   readonly clusterId: string;
   readonly leaderId: string;

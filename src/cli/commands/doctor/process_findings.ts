@@ -1,6 +1,6 @@
 import { bytesText, type DoctorFinding, ok, problem, warning } from "./findings.js";
 
-/** What a process may use. A figure that the system does not tell is left out. */
+/** Limits of a process, and its use of them. A figure that the system does not tell is left out. */
 export interface ProcessUse {
   readonly memoryBytes?: number | undefined;
   readonly memoryLimitBytes?: number | undefined;

@@ -7,7 +7,7 @@ import { type ProgressDisplay, stepOn } from "../../output/progress.js";
 import { countOf, type DoctorFinding, findingsText, ok, problem } from "./findings.js";
 import { processFindings } from "./process_findings.js";
 
-/** Where the doctor looks. */
+/** The things that the doctor looks at. */
 export interface DoctorTargets {
   readonly directory: string | undefined;
   /** Whether to ask the cluster. */

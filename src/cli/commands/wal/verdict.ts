@@ -6,11 +6,11 @@ import { inspectHeader } from "../../../storage/snapshots/inspect.js";
 import type { StoppedDirectory } from "../../../storage/stopped_directory.js";
 import type { LogFindings } from "../../../storage/wal/inspection.js";
 
-/** What is to be said about a log that was read. */
+/** Sums up the findings about a log. */
 export interface Verdict {
   /** A start opens the log, and it reaches as far as it did at the last clean stop. */
   readonly sound: boolean;
-  /** What a start would do, and what to do about it. */
+  /** Tells what a start would do, and the operator what to do about it. */
   readonly start: string;
   /** Other voters of the cluster, as far as the directory knows them: id=address. */
   readonly healers: readonly string[];
@@ -40,7 +40,7 @@ function healing(healers: readonly string[]): string {
   return `The other voters can make up for it: ${healers.join(", ")}. ${DAMAGED_MEMBER}`;
 }
 
-/** Returns the newest members that the directory knows: from the log, a snapshot, or the founding. */
+/** Returns the newest members that the directory knows: by the log, a snapshot, or the founding. */
 async function membersOf(directory: StoppedDirectory, { configuration }: LogFindings): Promise<Membership> {
   if (configuration !== undefined) {
     try {
