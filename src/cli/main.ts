@@ -33,7 +33,7 @@ Exit codes:
   ${exitCodes.ok}   done, or stopped by SIGINT or SIGTERM
   ${exitCodes.failed}   the command failed; standard error says why
   ${exitCodes.usage}   the command line is wrong
-  ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected; states differ; a file is damaged
+  ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected; states differ; a file is damaged; there is a problem
   ${exitCodes.fatal}  a broken invariant, or a disk that can no longer be trusted: the process stopped itself
   ${exitCodes.interrupted} SIGINT has ended the command before it was done`,
   )

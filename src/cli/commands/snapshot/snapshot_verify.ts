@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CairnError } from "../../../base/errors.js";
 import { readIdentity } from "../../../storage/identity.js";
-import { parseSnapshotFileName } from "../../../storage/snapshots/file_names.js";
+import { SNAPSHOT_EXTENSION } from "../../../storage/snapshots/file_names.js";
 import { inspectSnapshot } from "../../../storage/snapshots/inspect.js";
 import { nodeFileSystem } from "../../../system/fs.js";
 import type { ProgressDisplay } from "../../output/progress.js";
@@ -33,7 +33,7 @@ export async function verifySnapshots(
   const data = join(target, "snapshots");
   const directory = existsSync(data) ? data : target;
   const paths = (await nodeFileSystem.list(directory))
-    .filter((name) => parseSnapshotFileName(name) !== undefined)
+    .filter((name) => name.endsWith(SNAPSHOT_EXTENSION))
     .sort()
     .map((name) => join(directory, name));
   if (paths.length === 0) throw new CairnError("NOT_FOUND", `${path} holds no snapshots`);
