@@ -126,7 +126,11 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "cli/commands/certs": ["cli/options", "cli/output"],
   "cli/commands/access": ["cli/options", "cli/output"],
   "cli/commands/snapshot": ["cli/options", "cli/output"],
+  "cli/commands/wal": ["cli/options", "cli/output"],
+  "cli/commands/doctor": ["cli/options", "cli/output"],
+  "cli/commands/completion": [],
   "cli/commands/kv": ["cli/options", "cli/output"],
+  "cli/commands/bench": ["cli/options", "cli/output", "cli/commands/kv"],
   "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],
 };
 

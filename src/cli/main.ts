@@ -5,8 +5,11 @@ import { Command } from "commander";
 import { version } from "../base/version.js";
 import { accessCommand } from "./commands/access/access.js";
 import { tokenCommand } from "./commands/access/token.js";
+import { benchCommand } from "./commands/bench/bench.js";
 import { certsCommand } from "./commands/certs/certs.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
+import { completionCommand } from "./commands/completion/completion.js";
+import { doctorCommand } from "./commands/doctor/doctor.js";
 import { gatewayCommand } from "./commands/gateway.js";
 import { kvCommand } from "./commands/kv/kv.js";
 import { leaderCommand } from "./commands/leader.js";
@@ -18,6 +21,7 @@ import { snapshotCommand } from "./commands/snapshot/snapshot.js";
 import { startCommand } from "./commands/start.js";
 import { statusCommand } from "./commands/status.js";
 import { verifyCommand } from "./commands/verify.js";
+import { walCommand } from "./commands/wal/wal.js";
 import { exitCodes } from "./output/exit_codes.js";
 import { ignoreBrokenStreams } from "./output/output.js";
 import { report, reportAsAsked, reportsJson, UsageError } from "./output/report.js";
@@ -33,7 +37,7 @@ Exit codes:
   ${exitCodes.ok}   done, or stopped by SIGINT or SIGTERM
   ${exitCodes.failed}   the command failed; standard error says why
   ${exitCodes.usage}   the command line is wrong
-  ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected; states differ; a file is damaged
+  ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected; states differ; a file is damaged; there is a problem
   ${exitCodes.fatal}  a broken invariant, or a disk that can no longer be trusted: the process stopped itself
   ${exitCodes.interrupted} SIGINT has ended the command before it was done`,
   )
@@ -51,7 +55,11 @@ Exit codes:
   .addCommand(verifyCommand())
   .addCommand(certsCommand())
   .addCommand(accessCommand())
-  .addCommand(tokenCommand());
+  .addCommand(tokenCommand())
+  .addCommand(walCommand())
+  .addCommand(doctorCommand())
+  .addCommand(benchCommand())
+  .addCommand(completionCommand());
 for (const command of withSubcommands(program)) {
   command.exitOverride((error) => {
     throw new UsageError(error, fullName(command));

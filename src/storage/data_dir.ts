@@ -234,11 +234,10 @@ export class DataDirectory {
     // The power may have failed during the write.
     if (await this.fs.exists(`${file}.tmp`)) await this.fs.unlink(`${file}.tmp`);
     if (!(await this.fs.exists(file))) return undefined;
-    const found = STOP_MARK_TEXT.exec((await readSmallFile(this.fs, file)).toString());
+    const index = await readStopMark(this.fs, this.path);
     await this.fs.unlink(file);
     await this.fs.syncDirectory(this.path);
-    // A damaged mark proves nothing.
-    return found === null || found[3] !== crcText(found[1]!) ? undefined : Number(found[2]);
+    return index;
   }
 
   /** See {@link DirectoryLock.onLost}. */
@@ -272,6 +271,17 @@ export function checkMembers(members: Membership): Membership {
   const problem = membersProblem(ordered);
   if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", problem);
   return ordered;
+}
+
+/**
+ * Returns the index at which the log ended at the last clean stop; undefined without a mark, or
+ * with a damaged one, which proves nothing.
+ */
+export async function readStopMark(fs: FileSystem, path: string): Promise<number | undefined> {
+  const file = `${path}/${STOP_MARK}`;
+  if (!(await fs.exists(file))) return undefined;
+  const found = STOP_MARK_TEXT.exec((await readSmallFile(fs, file)).toString());
+  return found === null || found[3] !== crcText(found[1]!) ? undefined : Number(found[2]);
 }
 
 function crcText(text: string): string {

@@ -66,6 +66,22 @@ export class DirectoryLock {
   }
 
   /**
+   * Checks that no living process holds the lock, without taking it: nothing in the directory
+   * changes. Returns a check, for later, that no process has taken it since. Waits as
+   * {@link acquire} does.
+   * @throws CairnError DATA_DIRECTORY when a living process holds the lock; so does the check
+   */
+  static async expectFree(fs: FileSystem, directory: string, { say }: LockOptions = {}): Promise<() => Promise<void>> {
+    const top = await highest(fs, directory);
+    if (top > 0) await assertDead(fs, directory, `${directory}/lock.${top}`, say);
+    return async () => {
+      if ((await highest(fs, directory)) === top) return;
+      const text = `a process has opened data directory ${directory} in the meantime, so what was read may be mixed`;
+      throw new CairnError("DATA_DIRECTORY", `${text}. Stop it, and run this again.`);
+    };
+  }
+
+  /**
    * Calls back once when the lock turns out to be another process's: this process stood still for
    * so long that it was taken for dead. It must stop.
    */

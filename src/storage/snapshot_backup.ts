@@ -28,14 +28,21 @@ export interface ExaminedSnapshot {
   readonly damage: string | undefined;
 }
 
+export interface ExaminationOptions {
+  /** Receives the number of bytes that were read. */
+  readonly onProgress?: ((doneBytes: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Reads a whole file, and verifies it and its payload.
- * @throws CairnError NOT_FOUND when the file cannot be read
+ * @throws CairnError NOT_FOUND when the file cannot be read; CANCELLED by the signal
  */
 export async function examineSnapshot(
   fs: FileSystem,
   path: string,
   checkPayload: PayloadChecker,
+  { onProgress, signal }: ExaminationOptions = {},
 ): Promise<ExaminedSnapshot> {
   let payload: PayloadCheck | undefined;
   const payloadOf = () => {
@@ -48,6 +55,8 @@ export async function examineSnapshot(
   for await (const piece of piecesOf(fs, path)) {
     fileBytes += piece.byteLength;
     damage ??= damageBy(() => parser.push(piece));
+    onProgress?.(fileBytes);
+    if (signal?.aborted) throw new CairnError("CANCELLED", `reading ${path} was interrupted`);
   }
   let measure: SnapshotMeasure | undefined;
   damage ??= damageBy(() => {

@@ -5,7 +5,23 @@ import { runCommand } from "../support/processes/processes.js";
 
 describe("cairn --help", () => {
   test.each([
-    [["--help"], ["start", "cluster", "gateway", "status", "member", "leader", "snapshot", "verify"]],
+    [
+      ["--help"],
+      [
+        "start",
+        "cluster",
+        "gateway",
+        "status",
+        "member",
+        "leader",
+        "snapshot",
+        "verify",
+        "wal",
+        "doctor",
+        "bench",
+        "completion",
+      ],
+    ],
     [
       ["cluster", "--help"],
       ["--data", "--base-port", "--nodes"],

@@ -3,6 +3,7 @@ import { hex } from "../../encoding/snapshot_format.js";
 import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
 import { idText } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
+import { stepOn } from "../output/progress.js";
 import { table } from "../output/table.js";
 
 interface VerifyOptions extends OperatorOptions {
@@ -36,6 +37,7 @@ export function verifyCommand(): Command {
     .option("--node <id>", "which member asks the others (default: the leader)", idText)
     .addHelpText("after", HELP)
     .action(async (options: VerifyOptions) => {
+      const end = options.json ? () => {} : stepOn(process.stderr, "comparing the states");
       const found = await withCluster(options, async (cluster): Promise<Verified> => {
         // The leader knows the members: a node that was removed may not.
         const { index, digests, allEqual } =
@@ -52,7 +54,7 @@ export function verifyCommand(): Command {
             ...(error !== "" && { error }),
           })),
         };
-      });
+      }).finally(end);
       if (!found.equal)
         process.exitCode = found.members.some(({ differs }) => differs) ? exitCodes.no : exitCodes.failed;
       await printResult(options, found, verifiedText(found));

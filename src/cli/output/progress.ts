@@ -34,6 +34,28 @@ export function progressOn(stream: NodeJS.WriteStream): ProgressDisplay {
   };
 }
 
+/** Time after which a step that has no measure says that it is under way, in milliseconds. */
+const STEP_SHOWN_MS = 1_000;
+
+/**
+ * Shows on a terminal that a step is under way, and for how long, once it takes more than a second.
+ * Returns a function that ends the display.
+ */
+export function stepOn(stream: NodeJS.WriteStream, text: string): () => void {
+  if (!stream.isTTY) return () => {};
+  const started = performance.now();
+  let isShown = false;
+  const timer = setInterval(() => {
+    isShown = true;
+    stream.write(`\r${text}: ${Math.round((performance.now() - started) / 1_000)} s\x1b[K`);
+  }, STEP_SHOWN_MS);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+    if (isShown) stream.write("\r\x1b[K");
+  };
+}
+
 /** Formats the progress line: ` 42 %  420.0 of 1000.0 MB  105.0 MB/s  6 s left`. */
 export function progressText(doneBytes: number, totalBytes: number, elapsedMs: number): string {
   const percent = totalBytes === 0 ? 100 : Math.floor((doneBytes * 100) / totalBytes);

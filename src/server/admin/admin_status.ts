@@ -6,6 +6,7 @@ import {
   type GetStatusResponseSchema,
   HealthVerdict,
   type LastSnapshotSchema,
+  type NodeProcessSchema,
   NodeRole,
   ProgressState,
   SnapshotReason,
@@ -20,6 +21,7 @@ import type { ProgressInfo } from "../../raft/raft.js";
 import type { Role } from "../../raft/state.js";
 import type { NodeTls } from "../../rpc/security/node_tls.js";
 import type { CertificateUse } from "../../rpc/security/tls_material.js";
+import { processLimits } from "../../system/process_limits.js";
 import type { ServedNode } from "../served_node.js";
 
 // Translates a node's status and log extent to the messages of the operators' service.
@@ -120,6 +122,7 @@ export function statusToMessage(
     ],
     incarnation: incarnationBytes(node.incarnation),
     logSync,
+    process: processToMessage(),
     health: health.map(({ id, verdict, reason }) => ({ nodeId: id, verdict: verdicts[verdict], reason })),
     certificates: (security?.certificates ?? []).map(({ use, subject, file, expiresMs }) => ({
       use: uses[use],
@@ -127,6 +130,18 @@ export function statusToMessage(
       file,
       expiresUnixMs: BigInt(expiresMs),
     })),
+  };
+}
+
+function processToMessage(): MessageInitShape<typeof NodeProcessSchema> {
+  const { memoryLimitBytes, openFilesLimit } = processLimits();
+  return {
+    pid: BigInt(process.pid),
+    unixMs: BigInt(Date.now()),
+    upMs: performance.now(),
+    memoryBytes: BigInt(process.memoryUsage.rss()),
+    ...(memoryLimitBytes !== undefined && { memoryLimitBytes: BigInt(memoryLimitBytes) }),
+    ...(openFilesLimit !== undefined && { openFilesLimit: BigInt(openFilesLimit) }),
   };
 }
 

@@ -1,7 +1,7 @@
 import { assert } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
 import type { TermRanges } from "../../raft/term_ranges.js";
-import type { HardState } from "../../raft/types.js";
+import type { HardState, LogPosition } from "../../raft/types.js";
 import type { File } from "../../system/fs.js";
 import { DAMAGED_MEMBER } from "../advice.js";
 import { Replay } from "./replay.js";
@@ -42,7 +42,7 @@ interface FoundSegment {
 
 /** Findings of {@link replaySegments} about the log and its end. */
 interface Replayed {
-  readonly replay: Replay;
+  readonly replay: Replay<Segment>;
   /** End of the last segment's records that were durable once, as later records say. */
   readonly proven: number;
   /** Bytes behind the last segment's records that are not zero. */
@@ -65,7 +65,7 @@ export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog>
     await settle(options, replay.segments.at(-1)!, proven, tornBytes);
     await removeFiles(options, [...before, ...names.temporary]);
     const { segments, configurations } = replay;
-    return { segments, terms, hardState: withinLog(replay.hardState, terms), configurations, tornBytes };
+    return { segments, terms, hardState: withinLog(replay.hardState, terms.last), configurations, tornBytes };
   } catch (error) {
     // The caller gets the error that ended the recovery.
     for (const { file } of found) await file.close().catch(() => {});
@@ -77,7 +77,10 @@ export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog>
  * Returns the names of a log's files, segments in order of their sequence. A missing directory has
  * none.
  */
-export async function listLog({ fs, directory }: SegmentOptions): Promise<{ segments: string[]; temporary: string[] }> {
+export async function listLog({
+  fs,
+  directory,
+}: Pick<SegmentOptions, "fs" | "directory">): Promise<{ segments: string[]; temporary: string[] }> {
   const names = (await fs.exists(directory)) ? (await fs.list(directory)).sort() : [];
   return {
     segments: names.filter((name) => parseSegmentName(name) !== undefined),
@@ -101,27 +104,27 @@ async function openConnected(options: SegmentOptions, names: readonly string[], 
   for (const name of names.toReversed()) {
     const sequence = parseSegmentName(name)!.sequence;
     const next = found[0]?.header;
-    if (next?.startsLog || (next && next.sequence > sequence + 1)) return;
-    if (next?.sequence === sequence) {
-      throw corruptLog(`${options.directory} holds two segments with sequence ${sequence}`);
-    }
+    if (next !== undefined && !continues(next, sequence)) return;
+    if (next?.sequence === sequence) throw corruptLog(twiceText(options.directory, sequence));
     found.unshift(await openSegment(options, name, next === undefined));
   }
+}
+
+/** Whether the segment with this sequence is part of the log that `next` continues. */
+export function continues(next: Pick<SegmentHeader, "startsLog" | "sequence">, sequence: number): boolean {
+  return !next.startsLog && next.sequence <= sequence + 1;
+}
+
+export function twiceText(directory: string, sequence: number): string {
+  return `${directory} holds two segments with sequence ${sequence}`;
 }
 
 async function openSegment({ fs, directory }: SegmentOptions, name: string, last: boolean): Promise<FoundSegment> {
   const path = `${directory}/${name}`;
   const file = await fs.open(path, last ? "update" : "read");
   try {
-    const buffer = Buffer.alloc(SEGMENT_HEADER_BYTES);
-    const bytes = buffer.subarray(0, await file.read(buffer, 0));
-    const header = decodeSegmentHeader(bytes, path);
-    const named = parseSegmentName(name)!;
-    if (header.sequence !== named.sequence || header.firstIndex !== named.firstIndex) {
-      throw corruptLog(
-        `${path} has another name than its header says: sequence ${header.sequence}, first index ${header.firstIndex}`,
-      );
-    }
+    const bytes = await readSegmentHeader(file);
+    const header = namedHeader(bytes, path, name);
     return { path, file, header, fileBytes: await file.size(), seed: headerCrc(bytes) };
   } catch (error) {
     await file.close();
@@ -129,14 +132,30 @@ async function openSegment({ fs, directory }: SegmentOptions, name: string, last
   }
 }
 
+/** Reads the bytes of a segment's header: fewer than a header has when the file is too short. */
+export async function readSegmentHeader(file: File): Promise<Buffer> {
+  const buffer = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  return buffer.subarray(0, await file.read(buffer, 0));
+}
+
+/** Decodes a header as {@link decodeSegmentHeader} does, and compares it with the file's name. */
+export function namedHeader(bytes: Buffer, path: string, name: string): SegmentHeader {
+  const header = decodeSegmentHeader(bytes, path);
+  const named = parseSegmentName(name)!;
+  if (header.sequence === named.sequence && header.firstIndex === named.firstIndex) return header;
+  throw corruptLog(
+    `${path} has another name than its header says: sequence ${header.sequence}, first index ${header.firstIndex}`,
+  );
+}
+
 async function replaySegments(options: SegmentOptions, found: readonly FoundSegment[]): Promise<Replayed> {
-  let replay: Replay | undefined;
+  let replay: Replay<Segment> | undefined;
   let proven = SEGMENT_HEADER_BYTES;
   let tornBytes = 0;
   for (const one of found) {
     const scan = new SegmentScan(one.file, one.fileBytes, one.seed);
     const segment = new Segment(options, one.header, one.path, one.file, one.fileBytes);
-    replay ??= new Replay(segment);
+    replay ??= new Replay<Segment>(segment);
     replay.startSegment(segment);
     proven = SEGMENT_HEADER_BYTES;
     const used = await scan.forEachRecord((record) => {
@@ -145,7 +164,7 @@ async function replaySegments(options: SegmentOptions, found: readonly FoundSegm
     });
     segment.recordsEndAt(used);
     if (one === found.at(-1)) tornBytes = await measureTornTail(one, scan, used);
-    else if (used !== one.fileBytes) throw corruptLog(`${one.path} is damaged at offset ${used}`);
+    else if (used !== one.fileBytes) throw corruptLog(damageText(one.path, used, undefined));
   }
   return { replay: replay!, proven, tornBytes };
 }
@@ -157,9 +176,17 @@ async function replaySegments(options: SegmentOptions, found: readonly FoundSegm
 async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: number): Promise<number> {
   const { end, proof } = await scan.tail(used);
   if (proof === undefined) return end - used;
-  throw corruptLog(
-    `${path} is damaged at offset ${used}: the record at offset ${proof} shows that the data there had been durable`,
-  );
+  throw corruptLog(damageText(path, used, proof));
+}
+
+/**
+ * Describes a place without a valid record. `proof`: offset of the record that shows the place to
+ * have been durable, in the last segment.
+ */
+export function damageText(path: string, offset: number, proof: number | undefined): string {
+  const place = `${path} is damaged at offset ${offset}`;
+  if (proof === undefined) return place;
+  return `${place}: the record at offset ${proof} shows that the data there had been durable`;
 }
 
 /**
@@ -202,10 +229,10 @@ const REWRITE_BYTES = 1024 * 1024;
  * Lowers the commit index to the last entry. A hard state stands before the entries of its batch,
  * so these may have been torn off from a commit that counts on them.
  */
-function withinLog(state: HardState, terms: TermRanges): HardState {
-  return { ...state, commit: Math.min(state.commit, terms.last.index) };
+export function withinLog(state: HardState, { index }: LogPosition): HardState {
+  return { ...state, commit: Math.min(state.commit, index) };
 }
 
-function missingLog(directory: string): CairnError {
+export function missingLog(directory: string): CairnError {
   return new CairnError("DATA_DIRECTORY", `the log is missing: ${directory} holds no segment. ${DAMAGED_MEMBER}`);
 }

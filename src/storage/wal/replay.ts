@@ -4,9 +4,9 @@ import { decodeEntry, decodeHardState } from "../../encoding/entry.js";
 import { TermRanges } from "../../raft/term_ranges.js";
 import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 import { decodeTrim } from "./batch.js";
+import type { EntryTable } from "./entry_table.js";
 import { RecordType } from "./record.js";
-import type { Segment } from "./segment.js";
-import { corruptLog } from "./segment_header.js";
+import { corruptLog, type SegmentHeader } from "./segment_header.js";
 import type { ScannedRecord } from "./segment_scan.js";
 
 // Rebuilds the log in memory while its segments are read.
@@ -17,8 +17,16 @@ import type { ScannedRecord } from "./segment_scan.js";
  */
 const UNKNOWN_TERM = 0;
 
+/** A segment as a {@link Replay} sees it. */
+export interface ReplayedSegment {
+  readonly path: string;
+  readonly header: SegmentHeader;
+  /** The live entries. */
+  readonly entries: Pick<EntryTable, "count" | "firstIndex" | "append" | "truncateFrom">;
+}
+
 /** Builds the log in memory from the headers and records of its segments. */
-export class Replay {
+export class Replay<Segment extends ReplayedSegment> {
   readonly segments: Segment[] = [];
   #hardState: HardState;
   /** The logical start of the log. */
@@ -124,7 +132,7 @@ export class Replay {
 }
 
 /** Forgets the records of the entries from `index` on. */
-export function truncateSegments(segments: readonly Segment[], index: number): void {
+export function truncateSegments(segments: readonly Pick<ReplayedSegment, "entries">[], index: number): void {
   for (let at = segments.length - 1; at >= 0; at--) {
     const { entries } = segments[at]!;
     const isLast = entries.count > 0 && entries.firstIndex < index;

@@ -43,7 +43,7 @@ export class SegmentScan {
   async forEachRecord(visit: (record: ScannedRecord) => void): Promise<number> {
     let position = SEGMENT_HEADER_BYTES;
     for (;;) {
-      const record = this.#recordInWindow(position) ?? (await this.#recordAt(position));
+      const record = this.inWindow(position) ?? (await this.recordAt(position));
       if (record === undefined) return position;
       visit(record);
       position += record.bytes;
@@ -51,9 +51,19 @@ export class SegmentScan {
   }
 
   /** Examines the segment from `torn` on. */
-  async tail(torn: number): Promise<Tail> {
-    let end = torn;
-    let position = torn;
+  tail(torn: number): Promise<Tail> {
+    return this.#search(torn, ({ synced }) => synced > torn);
+  }
+
+  /** Returns the offset of the next valid record above `damaged`; undefined when there is none. */
+  async nextRecord(damaged: number): Promise<number | undefined> {
+    return (await this.#search(damaged + RECORD_ALIGNMENT, () => true)).proof;
+  }
+
+  /** Searches from `start` on for a valid record with a header that is `wanted`. */
+  async #search(start: number, wanted: (header: RecordHeader) => boolean): Promise<Tail> {
+    let end = start;
+    let position = start;
     while (position < this.fileBytes) {
       const headerEnd = Math.min(this.fileBytes, position + RECORD_HEADER_BYTES);
       if (!this.#holds(position, headerEnd)) await this.#load(position);
@@ -61,7 +71,7 @@ export class SegmentScan {
       if (zero === 0) {
         end = Math.max(end, this.#endOfWordAt(position));
         const header = this.#headerAt(position);
-        if (header !== undefined && header.synced > torn && (await this.#isIntact(position, header))) {
+        if (header !== undefined && wanted(header) && (await this.#isIntact(position, header))) {
           return { end, proof: position };
         }
       }
@@ -72,7 +82,7 @@ export class SegmentScan {
 
   async #isIntact(position: number, header: RecordHeader): Promise<boolean> {
     if (!this.#holds(position, position + header.bytes)) await this.#load(position);
-    return this.#recordInWindow(position) !== undefined;
+    return this.inWindow(position) !== undefined;
   }
 
   /**
@@ -94,18 +104,19 @@ export class SegmentScan {
     return 0;
   }
 
-  async #recordAt(position: number): Promise<ScannedRecord | undefined> {
+  /** Returns the record at `position` if it is valid. */
+  async recordAt(position: number): Promise<ScannedRecord | undefined> {
     const headerEnd = position + RECORD_HEADER_BYTES;
     if (headerEnd > this.fileBytes) return undefined;
     if (!this.#holds(position, headerEnd)) await this.#load(position);
     const header = this.#headerAt(position);
     if (header === undefined) return undefined;
     if (!this.#holds(position, position + header.bytes)) await this.#load(position);
-    return this.#recordInWindow(position);
+    return this.inWindow(position);
   }
 
-  /** Returns the record at `position` if it is valid and wholly in the window. */
-  #recordInWindow(position: number): ScannedRecord | undefined {
+  /** Returns the record at `position` if it is valid, and in memory already. */
+  inWindow(position: number): ScannedRecord | undefined {
     const header = this.#headerAt(position);
     if (header === undefined || !this.#holds(position, position + header.bytes)) return undefined;
     const at = position - this.#start;

@@ -3,7 +3,7 @@ import { limits } from "../../../base/limits.js";
 import type { ClusterAdmin } from "../../../client/admin/cluster_admin.js";
 import { note, type OperatorOptions, operatorCommand, printResult, withCluster } from "../../options/operator.js";
 import { idText, nonEmpty, wholeNumber } from "../../options/options.js";
-import { noProgress, progressOn } from "../../output/progress.js";
+import { noProgress, progressOn, stepOn } from "../../output/progress.js";
 import { untilInterrupted } from "../../output/signals.js";
 import { STANDARD_OUTPUT } from "../../output/snapshot_target.js";
 import { table } from "../../output/table.js";
@@ -24,12 +24,13 @@ interface SaveOptions extends NodeTargetOptions {
 /** Defines `cairn snapshot`, which takes, lists and saves the snapshots of a node. */
 export function snapshotCommand(): Command {
   const snapshot = new Command("snapshot").description(
-    "Take, list and save the snapshots of a node; inspect and restore saved ones.",
+    "Take, list and save the snapshots of a node; inspect, verify and restore saved ones.",
   );
   nodeCommand(snapshot.command("take"))
     .description("Take a snapshot now, and trim the log behind it.")
     .action(async (options: NodeTargetOptions) => {
-      const found = await ask(options, (cluster, { take }) => take(cluster, options.node));
+      const end = options.json ? () => {} : stepOn(process.stderr, "taking the snapshot");
+      const found = await ask(options, (cluster, { take }) => take(cluster, options.node)).finally(end);
       const { node, taken, trimmed, snapshot: newest } = found;
       const text = taken ? `took a snapshot, and trimmed ${trimmed} entries` : "has nothing new to put into a snapshot";
       await printResult(options, found, `${node} ${text}${newest === undefined ? "" : `\n${describe(newest)}`}`);

@@ -3,7 +3,12 @@ import { hex } from "../../../encoding/snapshot_format.js";
 import { checkKnownPayload } from "../../../machine/known_payloads.js";
 import type { Membership } from "../../../raft/types.js";
 import { checkMembers } from "../../../storage/data_dir.js";
-import { examineSnapshot, restoreDirectory, verifySnapshotFile } from "../../../storage/snapshot_backup.js";
+import {
+  type ExaminationOptions,
+  examineSnapshot,
+  restoreDirectory,
+  verifySnapshotFile,
+} from "../../../storage/snapshot_backup.js";
 import { nodeFileSystem } from "../../../system/fs.js";
 import { derivedClusterId, memberList } from "../../options/cluster_ids.js";
 
@@ -27,9 +32,10 @@ export interface InspectedFile {
   readonly sha256?: string;
 }
 
-/** Reads a whole snapshot file. @throws CairnError NOT_FOUND when it cannot be read */
-export async function inspectFile(file: string): Promise<InspectedFile> {
-  const { fileBytes, header, measure, damage } = await examineSnapshot(nodeFileSystem, file, checkKnownPayload);
+/** Reads a whole snapshot file. @throws CairnError NOT_FOUND when it cannot be read; CANCELLED */
+export async function inspectFile(file: string, options: ExaminationOptions = {}): Promise<InspectedFile> {
+  const examined = await examineSnapshot(nodeFileSystem, file, checkKnownPayload, options);
+  const { fileBytes, header, measure, damage } = examined;
   return {
     file,
     verified: damage === undefined,

@@ -1,7 +1,10 @@
+import { statSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { printResult } from "../../options/operator.js";
 import { idText, namedAddresses, nonEmpty } from "../../options/options.js";
 import { exitCodes } from "../../output/exit_codes.js";
+import { noProgress, type ProgressDisplay, progressOn, stepOn } from "../../output/progress.js";
+import { untilInterrupted } from "../../output/signals.js";
 import type { InspectedFile, RestoredDirectory } from "./snapshot_files.js";
 
 // Defines the commands that work on snapshot files alone; no node needs to run.
@@ -23,7 +26,14 @@ Run it on every host with the same file and the same --cluster, only --id and th
 The members found a new cluster when all of them have been started; nodes of the old cluster, or of an earlier restore, cannot mix with it.
 Clients must start anew: versions that they remember may come to stand for other values.`;
 
-/** Adds `inspect` and `restore` to `cairn snapshot`. */
+const VERIFY_HELP = `
+The node may run: snapshots are never changed. Those in a data directory must also have the name and the cluster that a start expects.
+
+Examples:
+  cairn snapshot verify backup.snap
+  cairn snapshot verify ./n1 --json`;
+
+/** Adds `inspect`, `verify` and `restore` to `cairn snapshot`. */
 export function addOfflineCommands(snapshot: Command): void {
   snapshot
     .command("inspect")
@@ -32,8 +42,27 @@ export function addOfflineCommands(snapshot: Command): void {
     .option("--json", "print JSON")
     .action(async (file: string, options: InspectOptions) => {
       const { inspectFile } = await import("./snapshot_files.js");
-      const found = await inspectFile(file);
+      const progress = progressOf(options);
+      const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+      const found = await untilInterrupted((signal) =>
+        inspectFile(file, { onProgress: (done) => progress.update(done, Math.max(done, bytes)), signal }),
+      ).finally(() => progress.end());
       await printResult(options, found, inspectedText(found));
+      if (!found.verified) process.exitCode = exitCodes.no;
+    });
+  snapshot
+    .command("verify")
+    .description("Read snapshots, and verify all checksums and the state in them. Exits 3 when one is damaged.")
+    .argument("<file|dir>", "a snapshot, a directory of snapshots, or a node's data directory", fileName)
+    .option("--json", "print JSON")
+    .addHelpText("after", VERIFY_HELP)
+    .action(async (path: string, options: InspectOptions) => {
+      const { verifySnapshots } = await import("./snapshot_verify.js");
+      const progress = progressOf(options);
+      const found = await untilInterrupted((signal) => verifySnapshots(path, { progress, signal })).finally(() =>
+        progress.end(),
+      );
+      await printResult(options, found, verifiedText(found.files));
       if (!found.verified) process.exitCode = exitCodes.no;
     });
   snapshot
@@ -56,7 +85,8 @@ export function addOfflineCommands(snapshot: Command): void {
     .action(async (file: string, options: RestoreOptions) => {
       const { restoreFile } = await import("./snapshot_files.js");
       const { id, dataDir, cluster } = options;
-      const restored = await restoreFile(file, { id, data: dataDir, cluster });
+      const end = options.json ? () => {} : stepOn(process.stderr, "verifying and copying the snapshot");
+      const restored = await restoreFile(file, { id, data: dataDir, cluster }).finally(end);
       await printResult(options, restored, restoredText(restored, cluster));
     });
 }
@@ -79,6 +109,19 @@ function inspectedText(found: InspectedFile): string {
   lines.push(`${bytes} bytes${payloadBytes === undefined ? "" : `, ${payloadBytes} of them the state`}`);
   lines.push(damage === undefined ? `verified, SHA-256 ${sha256}` : `NOT GOOD: ${damage}`);
   return lines.join("\n");
+}
+
+function verifiedText(files: readonly InspectedFile[]): string {
+  return files
+    .map(({ file, index, term, bytes, sha256, damage }) => {
+      const at = index === undefined ? "" : `index ${index}, term ${term}, `;
+      return `${file}: ${at}${bytes} bytes, ${damage === undefined ? `verified, SHA-256 ${sha256}` : `NOT GOOD: ${damage}`}`;
+    })
+    .join("\n");
+}
+
+function progressOf({ json }: InspectOptions): ProgressDisplay {
+  return json ? noProgress : progressOn(process.stderr);
 }
 
 function restoredText(restored: RestoredDirectory, members: ReadonlyMap<string, string>): string {
