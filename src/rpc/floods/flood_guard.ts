@@ -20,6 +20,8 @@ const UNACKNOWLEDGED_CALLS = 16;
 /** Part of the streams that connections may have regardless of their share. */
 const FREE_PART = 0.75;
 
+const ignore = () => {};
+
 export interface FloodGuardOptions {
   readonly limits?: Partial<FloodLimits> | undefined;
   /** Whether calls of this path are those of a peer, which has room that clients have not. */
@@ -80,6 +82,8 @@ export class FloodGuard implements Shared {
 
   /** A stream is open. Returns false when it was refused: nobody else may answer it. */
   admit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: readonly string[]): boolean {
+    // A stream that breaks before grpc-js listens to it must not end the process.
+    stream.on("error", ignore);
     const connection = stream.session && this.#bySession.get(stream.session as ServerHttp2Session);
     // The connection is gone.
     if (connection === undefined) return false;
