@@ -1,8 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { accessText, testCaller } from "../server/access/guarded.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { accessText, testCaller } from "../support/nodes/guarded.js";
 import { runCommand } from "../support/processes/processes.js";
 
 test("cairn token new prints a token on standard output, and a line of which an access file is made", async () => {

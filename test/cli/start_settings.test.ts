@@ -76,7 +76,7 @@ describe("a setting of cairn start", () => {
   });
 
   test.each<[unknown, RegExp]>([
-    [{ "snapshot-entry": 5 }, /unknown key "snapshot-entry"; known are advertise, cluster, .*snapshot-entries/],
+    [{ "snapshot-entry": 5 }, /unknown key "snapshot-entry"; known are access, advertise, cluster, .*snapshot-entries/],
     [{ config: "other.json" }, /unknown key "config"/],
     [{ snapshotEntries: 5 }, /unknown key "snapshotEntries"/],
     [{ "tick-ms": 0 }, /tick-ms: expected a whole number from 1/],

@@ -3,10 +3,10 @@ import { request } from "node:https";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { NodeTls } from "../../src/rpc/security/node_tls.js";
 import { bearer } from "../../src/server/access/tokens.js";
-import { accessText, replaceFile, serveGuarded, testCaller } from "../server/access/guarded.js";
 import { TestAuthority, writeNodeFiles } from "../support/certificates.js";
 import { until } from "../support/conditions.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { accessText, replaceFile, serveGuarded, testCaller } from "../support/nodes/guarded.js";
 import { monitorOf, shownLeader } from "./support.js";
 
 const operator = testCaller("ops", { role: "admin" });

@@ -172,7 +172,7 @@ describe("RaftService with TLS", () => {
     const forged = connect(address, await clients.issue({ commonName: "n2", uris: [`cairn://${CLUSTER}/node/n2`] }));
     for (const failure of await Promise.all(calls(forged.raft, "n2"))) expect(failure).toMatch(/^PERMISSION_DENIED/);
     expect(node.raft.term).toBe(term);
-    expect(node.protocol.warnings).toEqual([expect.stringMatching(/^24 message\(s\) that no correct member sends/)]);
+    expect(node.protocol.warnings).toEqual([expect.stringMatching(/^24 message\(s\) whose senders are not members/)]);
   });
 
   test("refuses everybody when the node has no authority of members", async () => {

@@ -15,14 +15,14 @@ export interface ConnectionFacts {
 }
 
 /** Parts of grpc-js's server that are not in its interface. */
-interface InsideServer {
+interface Http2Making {
   createHttp2Server?(credentials: grpc.ServerCredentials): Http2Server | Http2SecureServer;
 }
 
 /** Parts of grpc-js's server calls that are not in their interface. */
-interface InsideCall {
-  readonly call?: InsideCall;
-  readonly nextCall?: InsideCall;
+interface StreamedCall {
+  readonly call?: StreamedCall;
+  readonly nextCall?: StreamedCall;
   readonly stream?: { readonly session?: ServerHttp2Session };
 }
 
@@ -39,7 +39,7 @@ export const ingressCredentials = grpc.ServerCredentials.createInsecure();
  * @throws CairnError UNIMPLEMENTED when a version of grpc-js is built differently
  */
 export function noteCallers(server: grpc.Server, tls: NodeTls | undefined): void {
-  const inside = server as unknown as InsideServer;
+  const inside = server as unknown as Http2Making;
   const create = inside.createHttp2Server?.bind(server);
   if (create === undefined) {
     throw new CairnError("UNIMPLEMENTED", "this version of grpc-js does not tell whose connection a call came on");
@@ -61,7 +61,7 @@ export function noteCallers(server: grpc.Server, tls: NodeTls | undefined): void
 
 /** Returns the facts about the connection of a server call of grpc-js. */
 export function connectionOf(call: object): ConnectionFacts {
-  let inner: InsideCall | undefined = (call as InsideCall).call;
+  let inner: StreamedCall | undefined = (call as StreamedCall).call;
   while (inner?.nextCall !== undefined) inner = inner.nextCall;
   const session = inner?.stream?.session;
   return (session && facts.get(session)) ?? UNKNOWN;

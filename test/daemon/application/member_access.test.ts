@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { MachineService } from "../../../gen/cairn/v1/machine_pb.js";
 import { openChannel } from "../../../src/rpc/client.js";
-import { accessText, as, testCaller } from "../../server/access/guarded.js";
 import { failure } from "../../support/conditions.js";
 import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
 import { answer, command } from "../../support/machines/words.js";
+import { accessText, as, testCaller } from "../../support/nodes/guarded.js";
 import { OwnCluster } from "./own_cluster.js";
 
 const all = testCaller("all", { role: "writer" });

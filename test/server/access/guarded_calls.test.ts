@@ -5,9 +5,9 @@ import type { CallSettings } from "../../../src/rpc/channel.js";
 import { methodRules } from "../../../src/server/access/method_rules.js";
 import { failure } from "../../support/conditions.js";
 import { bytes, text } from "../../support/nodes/acting_leader.js";
+import { as, serveGuarded, type TestCaller, testCaller } from "../../support/nodes/guarded.js";
 import { collect } from "../../support/nodes/served_node.js";
 import { getCall, putCall } from "../session_support.js";
-import { as, serveGuarded, type TestCaller, testCaller } from "./guarded.js";
 
 const reader = testCaller("reader", { role: "reader", prefixes: ["app/"] });
 const writer = testCaller("writer", { role: "writer", prefixes: ["app/", "locks/"] });

@@ -4,9 +4,9 @@ import { expect, onTestFinished, test } from "vitest";
 import { healthService } from "../../../src/server/discovery/health.js";
 import { deferred, failure, isSettled, until } from "../../support/conditions.js";
 import { bytes } from "../../support/nodes/acting_leader.js";
+import { as, replaceFile, serveGuarded, testCaller } from "../../support/nodes/guarded.js";
 import { collect } from "../../support/nodes/served_node.js";
 import { putCall } from "../session_support.js";
-import { as, replaceFile, serveGuarded, testCaller } from "./guarded.js";
 
 const alice = testCaller("alice", { role: "writer" });
 const bob = testCaller("bob", { role: "reader" });

@@ -10,9 +10,9 @@ import { openChannel } from "../../../src/rpc/client.js";
 import { AccessControl } from "../../../src/server/access/access_control.js";
 import { bearer, newToken, tokenHash } from "../../../src/server/access/tokens.js";
 import { CairnServer } from "../../../src/server/server.js";
-import { ManualClock, until } from "../../support/conditions.js";
-import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
-import { memoryHome } from "../../support/nodes/nodes.js";
+import { ManualClock, until } from "../conditions.js";
+import { temporaryDirectory } from "../disk/temporary_directory.js";
+import { memoryHome } from "./nodes.js";
 
 export type Grants = readonly { readonly role: string; readonly prefixes?: readonly (string | { hex: string })[] }[];
 
