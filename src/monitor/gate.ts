@@ -6,7 +6,7 @@ import type { Caller } from "../server/access/caller.js";
 import { requirePrefix } from "../server/access/checks.js";
 
 /**
- * What a request must be allowed. `known`: the metrics and the page, for every caller of the access
+ * The right that a request needs. `known`: the metrics and the page, for every caller of the access
  * file. `admin`: leases and the holders of locks.
  */
 export type HttpNeed = "known" | "admin" | { readonly readsPrefix: Uint8Array };

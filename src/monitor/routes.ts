@@ -20,7 +20,7 @@ export interface MonitorParts {
   readonly gate: HttpGate;
 }
 
-/** Returns the pages of the HTTP port by path. The page's own files and health are for everybody. */
+/** Returns the pages of the HTTP port by path. The page's files and health are for everybody. */
 export function routesOf({ monitored, exporter, feed, gate }: MonitorParts): ReadonlyMap<string, HttpPage> {
   const metrics: HttpPage = async (request, response) => {
     gate.check(request, "known");

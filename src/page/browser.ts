@@ -60,7 +60,7 @@ export class Browser {
   }
 }
 
-/** The section is not there when a node shows no keys: its state machine is an application's own. */
+/** Shows leases and queues; hides all of it when the state machine is an application's own. */
 function showLeases(shown: ShownLeases | undefined): void {
   byId("browser").hidden = shown === undefined;
   if (shown === undefined) return;

@@ -109,7 +109,7 @@ export class CairnServer {
     readonly calls: CallMeasures,
   ) {}
 
-  /** Number of things that the services hold for their callers, by name: watches, leases. @internal */
+  /** Number of things that the services hold for their callers, by name. @internal */
   get holdings(): Readonly<Record<string, number>> {
     return this.machine.holdings();
   }
