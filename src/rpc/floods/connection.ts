@@ -28,6 +28,7 @@ export class Connection {
   /** PING and SETTINGS frames, less those that time has allowed for. */
   controlFrames = 0;
   #isWide = false;
+  #isEnding = false;
 
   constructor(
     readonly session: ServerHttp2Session,
@@ -55,8 +56,15 @@ export class Connection {
     if (!this.session.closed) this.session.close();
   }
 
-  /** Ends the connection with all its calls. */
+  /**
+   * Ends the connection with all its calls, in the next turn of the event loop: Node aborts the
+   * process when a session is destroyed while it reads a frame.
+   */
   destroy(): void {
-    if (!this.session.destroyed) this.session.destroy();
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    setImmediate(() => {
+      if (!this.session.destroyed) this.session.destroy();
+    });
   }
 }

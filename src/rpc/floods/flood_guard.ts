@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../../base/errors.js";
 import { AnswerRoom } from "./answer_room.js";
@@ -88,7 +88,8 @@ export class FloodGuard implements Shared {
     // The connection is gone.
     if (connection === undefined) return false;
     if (!connection.hasAcknowledged && !this.#mayHold(connection, rawHeaders)) {
-      connection.destroy();
+      // Its time to acknowledge them ends the connection: Node can abort when that happens here.
+      stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
       return false;
     }
     const path = headers[":path"] as string | undefined;
