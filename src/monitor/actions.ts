@@ -9,7 +9,7 @@ import { type HttpPage, send } from "./http_server.js";
 /** The part of a node that actions use. */
 export type ActedNode = Pick<ServedNode, "takeSnapshot" | "transferLeadership" | "transfers" | "receiver">;
 
-/** Does an action, and tells in words what was done. `about` names what it concerns, if anything. */
+/** Does an action, and tells in words what was done. `about` names what it concerns. */
 type Action = (node: ActedNode, about: string, signal: AbortSignal) => Promise<string>;
 
 /** Time limit for handing leadership over, in ms. */

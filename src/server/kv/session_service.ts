@@ -17,6 +17,7 @@ import {
   type SessionIdentity,
   sessionAnswerBytes,
 } from "./session_calls.js";
+import { SessionLoad } from "./session_load.js";
 
 type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 
@@ -24,8 +25,7 @@ type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 export class Sessions {
   readonly #streams = new Set<SessionStream>();
   readonly #places = new Places("sessionStreams", "sessions");
-  /** Bytes of the calls under way of all streams. */
-  readonly #load = { bytes: 0 };
+  readonly #load = new SessionLoad();
 
   constructor(
     private readonly node: KeyValueNode,
@@ -91,7 +91,7 @@ class SessionStream {
     unary: UnaryCalls,
     requests: AsyncIterable<SessionRequest>,
     private readonly context: CallContext,
-    private readonly load: { bytes: number },
+    private readonly load: SessionLoad,
   ) {
     const { signal } = context;
     this.#signal = signal;
@@ -153,12 +153,12 @@ class SessionStream {
   /** Whether the calls under way are so large that others must wait until some are answered. */
   get #isHeavy(): boolean {
     if (this.#bytes === 0) return false;
-    return this.#bytes > limits.sessionStreamBytes || this.load.bytes > limits.sessionStreamsBytes;
+    return this.#bytes > limits.sessionStreamBytes || this.load.isFull;
   }
 
   #weigh(bytes: number): void {
     this.#bytes += bytes;
-    this.load.bytes += bytes;
+    this.load.add(bytes);
   }
 
   get #isDone(): boolean {
@@ -169,6 +169,8 @@ class SessionStream {
     let identity: SessionIdentity | undefined;
     try {
       for (;;) {
+        const turn = identity?.clientId === undefined ? undefined : this.load.turn();
+        if (turn !== undefined) await turn;
         const { done, value: request } = await this.#requests.next();
         if (done === true || this.#readingEnded) break;
         if (identity === undefined) {
