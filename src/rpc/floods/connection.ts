@@ -25,6 +25,8 @@ export class Connection {
   unsent = 0;
   /** Streams that were ended because nobody read them. */
   cutOff = 0;
+  /** Calls with headers that were too large. */
+  largeHeaders = 0;
   /** PING and SETTINGS frames, less those that time has allowed for. */
   controlFrames = 0;
   #isWide = false;

@@ -17,6 +17,10 @@ const SEARCH_MS = 50;
 const LINGER_MS = 2_000;
 /** A connection may send headers of so many largest calls before it acknowledges the settings. */
 const UNACKNOWLEDGED_CALLS = 16;
+/** Bytes that HTTP/2 counts for a header field besides its name and its value. */
+const FIELD_BYTES = 32;
+/** Calls with headers that are too large, after which a connection is closed. */
+const LARGE_HEADERS = 16;
 /** Part of the streams that connections may have regardless of their share. */
 const FREE_PART = 0.75;
 
@@ -87,9 +91,9 @@ export class FloodGuard implements Shared {
     const connection = stream.session && this.#bySession.get(stream.session as ServerHttp2Session);
     // The connection is gone.
     if (connection === undefined) return false;
-    if (!connection.hasAcknowledged && !this.#mayHold(connection, rawHeaders)) {
-      // Its time to acknowledge them ends the connection: Node can abort when that happens here.
+    if (!this.#mayHaveHeaders(connection, rawHeaders)) {
       stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      if (++connection.largeHeaders > LARGE_HEADERS) connection.destroy();
       return false;
     }
     const path = headers[":path"] as string | undefined;
@@ -222,9 +226,15 @@ export class FloodGuard implements Shared {
     if (++stream.connection.cutOff > this.limits.slowReaderStreams) stream.connection.destroy();
   }
 
-  #mayHold(connection: Connection, rawHeaders: readonly string[]): boolean {
-    for (const text of rawHeaders) connection.headerBytes += text.length;
-    return connection.headerBytes <= this.limits.headerBytes * UNACKNOWLEDGED_CALLS;
+  /** Whether a call may have these headers: names and values in turn. */
+  #mayHaveHeaders(connection: Connection, rawHeaders: readonly string[]): boolean {
+    const { headerPairs, headerBytes } = this.limits;
+    const pairs = rawHeaders.length / 2;
+    const bytes = rawHeaders.reduce((sum, text) => sum + text.length, pairs * FIELD_BYTES);
+    if (pairs > headerPairs || bytes > headerBytes) return false;
+    if (connection.hasAcknowledged) return true;
+    connection.headerBytes += bytes;
+    return connection.headerBytes <= headerBytes * UNACKNOWLEDGED_CALLS;
   }
 
   #tooManyStreams({ connection, isPeer }: ServedStream): CairnError | undefined {

@@ -19,6 +19,14 @@ const SPARE_SOCKETS = 64;
 const HANDSHAKE_MS = 10_000;
 
 /**
+ * Node's own bounds for the headers of a stream, so high that they refuse nothing: a session whose
+ * streams were refused there aborts the process when it is collected (node_http2.cc, "Assertion
+ * failed: current_nghttp2_memory_ == 0", Node 20.20). The guard refuses them instead.
+ */
+const NATIVE_HEADER_PAIRS = 65_536;
+const NATIVE_HEADER_BYTES = 16 * 1024 * 1024;
+
+/**
  * Puts a guard before a server: at its sockets, its HTTP/2 streams and its calls. grpc-js has
  * options for few of these limits, and none for what it holds before a handler runs, so this
  * reaches inside. Call it after {@link widenWindows}, and before the server is bound. Returns
@@ -31,13 +39,13 @@ export function guardServer(server: grpc.Server, guard: FloodGuard): boolean {
   if (commonServerOptions === undefined || create === undefined || !Array.isArray(interceptors)) return false;
   const { limits } = guard;
   Object.assign(commonServerOptions, {
-    maxHeaderListPairs: limits.headerPairs,
+    maxHeaderListPairs: NATIVE_HEADER_PAIRS,
     maxSessionInvalidFrames: limits.invalidFrames,
     maxSessionMemory: limits.connectionMemoryMiB,
     handshakeTimeout: HANDSHAKE_MS,
     settings: {
       ...commonServerOptions.settings,
-      maxHeaderListSize: limits.headerBytes,
+      maxHeaderListSize: NATIVE_HEADER_BYTES,
       // Peers get wider windows when they show that they are peers.
       initialWindowSize: defaults.streamWindowBytes,
     },
