@@ -7,10 +7,17 @@ import { checkFitsEntry } from "../../node/requests/refusals.js";
 import { sharing } from "../../node/requests/waiter.js";
 import { peerChannelSettings } from "../../rpc/grpc_options.js";
 import { toIndex } from "../../rpc/message_counters.js";
-import { Forwarding, type ForwardingOptions, OWN_CALL } from "../../server/forwarding.js";
+import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
+import { Forwarding, OWN_CALL } from "../../server/forwarding.js";
 import { decodedResult, type OwnMachine } from "../../server/machine/own_machine.js";
 import { Patience } from "./patience.js";
 import { SharedIndex } from "./shared_index.js";
+
+/** Connections to leaders: see `ForwardingOptions`. */
+interface LeaderOptions {
+  readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
+  readonly members?: MemberCredentials | undefined;
+}
 
 /** Options of a proposal at any member; this file carries proposals and reads to the leader. */
 export interface ProposeOptions {
@@ -82,7 +89,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   constructor(
     private readonly member: CallingMember<Result, Machine>,
     private readonly machine: OwnMachine<Result, Machine, View>,
-    options: Pick<ForwardingOptions, "peerAddresses" | "members">,
+    options: LeaderOptions,
   ) {
     const node = {
       get id() {

@@ -128,7 +128,7 @@ export class NodeTls implements MemberCredentials {
     return () => void this.#followers.delete(use);
   }
 
-  /** See {@link MemberCredentials.to}. @internal */
+  /** See {@link MemberCredentials.to}. */
   to(member: string | undefined): grpc.ChannelCredentials {
     return new ToMember(member, () => this.#peerIdentity());
   }

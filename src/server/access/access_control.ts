@@ -1,11 +1,11 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { CairnError } from "../../base/errors.js";
+import type { RaftView } from "../../node/views.js";
 import type { ServerCallContext } from "../../rpc/call_context.js";
 import type { AccessedCall, CallerAccess, ShownCredentials } from "../../rpc/security/caller_access.js";
 import type { CallerCertificate } from "../../rpc/security/caller_certificate.js";
 import { type Clock, systemClock } from "../../system/clock.js";
 import { type Logger, silentLogger } from "../../system/logger.js";
-import type { ServedNode } from "../served_node.js";
 import { type PeerProof, readAccessFile } from "./access_file.js";
 import { AccessAudit } from "./audit.js";
 import { Caller, IngressCaller, type RulesInForce } from "./caller.js";
@@ -30,7 +30,9 @@ export interface AccessOptions {
 }
 
 /** The node whose calls are judged. */
-export type GuardedNode = Pick<ServedNode, "raft">;
+export interface GuardedNode {
+  readonly raft: RaftView;
+}
 
 /** The name in the node's own certificate. */
 export interface OwnCertificate {

@@ -121,7 +121,9 @@ class Pair {
 
   async #append(operation: Operation & { kind: "append" }): Promise<void> {
     const { model } = this;
-    const first = model.last.index + 1 - Math.floor(operation.back * model.entries.length);
+    // What is committed is never replaced.
+    const wanted = model.last.index + 1 - Math.floor(operation.back * model.entries.length);
+    const first = Math.max(wanted, model.hardState.commit + 1);
     const before =
       first - 1 === model.boundary.index ? model.boundary : model.entries.find((one) => one.index === first - 1)!;
     const replaced = first <= model.last.index;
