@@ -224,6 +224,9 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
     get server() {
       return world.server as CairnServer;
     },
+    get certificates() {
+      return security?.certificates;
+    },
   };
   return started;
 }

@@ -1,5 +1,6 @@
 import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
+import type { CertificateInfo } from "../rpc/security/tls_material.js";
 import type { CallMeasures } from "../server/call_measures.js";
 
 /** The part of a node that is shown. */
@@ -42,4 +43,6 @@ export interface MonitoredServer {
 export interface Monitored {
   readonly node: MonitoredNode;
   readonly server: MonitoredServer;
+  /** The certificates in use; none without TLS. */
+  readonly certificates?: readonly CertificateInfo[] | undefined;
 }

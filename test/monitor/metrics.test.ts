@@ -54,6 +54,14 @@ describe("the metrics", () => {
     expect(samples.get("cairn_write_duration_seconds_count")).toBe(3);
   });
 
+  test("tell the end of each certificate, in seconds", () => {
+    const family = families.find(({ name }) => name === "cairn_certificate_expiry_timestamp_seconds")!;
+    const certificates = [{ use: "server", subject: "CN=n1", file: "node.pem", expiresMs: 5_000 }];
+    expect(family.collect({ certificates } as never)).toEqual([
+      { labels: { use: "server", subject: "CN=n1" }, value: 5 },
+    ]);
+  });
+
   test("have names after the conventions of Prometheus, each once", () => {
     const names = families.map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);

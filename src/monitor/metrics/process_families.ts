@@ -1,7 +1,7 @@
 import { version } from "../../base/version.js";
 import { healthVerdicts } from "../../node/health/health.js";
 import type { ProcessFigures } from "../process_figures.js";
-import { type Family, one } from "./family.js";
+import { type Family, MS, one } from "./family.js";
 
 /** Returns metrics of a node's process, its machine and its health. */
 export function processFamilies(figures: ProcessFigures): readonly Family[] {
@@ -55,6 +55,13 @@ export function processFamilies(figures: ProcessFigures): readonly Family[] {
         const [own] = node.fitness.health;
         return healthVerdicts.map((verdict) => ({ labels: { verdict }, value: own?.verdict === verdict ? 1 : 0 }));
       },
+    },
+    {
+      type: "gauge",
+      name: "cairn_certificate_expiry_timestamp_seconds",
+      help: "End of each certificate in use.",
+      collect: ({ certificates = [] }) =>
+        certificates.map(({ use, subject, expiresMs }) => ({ labels: { use, subject }, value: expiresMs * MS })),
     },
     one(
       "gauge",
