@@ -9,7 +9,7 @@ export type Openness = "open" | "known";
 /** A caller of an access file. */
 export interface PolicyCaller {
   readonly rights: Rights;
-  /** `CN=` and a common name, or a subject alternative name: `DNS:db.example`, `URI:spiffe://…`. */
+  /** `CN=` and a common name, or a subject alternative name, as `DNS:db.example`. */
   readonly certificates: readonly string[];
   /** See {@link tokenHash}. */
   readonly tokens: readonly string[];
