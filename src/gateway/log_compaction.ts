@@ -222,6 +222,8 @@ export class LogCompaction {
       steps = stepsOf(lacking);
       return steps[0]?.position.index ?? 0;
     });
+    // The node refused the entries, and a look at its log showed that it has them by now.
+    if (fresh.length === 0) steps = [];
     let { appliedIndex } = sent;
     for (const [number, { position, gets }] of steps.entries()) {
       if (number > 0) appliedIndex = await this.#leader.commit(fresh.at(-1)!.term, position);
