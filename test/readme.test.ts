@@ -38,6 +38,7 @@ describe("the examples of the gateway's input", () => {
 describe("the commands and examples for a cluster", () => {
   let directory: string;
   let port: number;
+  let cluster: RunningCommand;
   let endpoints: string;
 
   beforeAll(async () => {
@@ -46,10 +47,12 @@ describe("the commands and examples for a cluster", () => {
     port = await freePortRange(4);
     endpoints = [0, 1, 2].map((at) => `127.0.0.1:${port + at}`).join(",");
     const args = ["cluster", "--data", join(directory, "cluster"), "--base-port", `${port}`];
-    const cluster = startCommand(args, { outlivesTest: true });
+    cluster = startCommand(args, { outlivesTest: true });
     await cluster.waitFor(/Ctrl-C stops all/);
   });
   afterAll(async () => {
+    // Its nodes write until they have ended.
+    await cluster?.kill("SIGINT");
     await rm(directory, { recursive: true, force: true });
   });
 

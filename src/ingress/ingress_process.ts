@@ -110,6 +110,7 @@ export class IngressProcess {
     switch (message.kind) {
       case "ready":
         this.#isReady = true;
+        this.options.logger.info({ pid: this.#child?.pid }, "an ingress process serves");
         this.options.onReady();
         break;
       case "taken":
