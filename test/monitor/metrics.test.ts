@@ -38,6 +38,8 @@ describe("the metrics", () => {
     expect(samples.get("cairn_raft_commit_index")).toBe(node.raft.log.commit);
     expect(samples.get('cairn_raft_role{role="leader"}')).toBe(1);
     expect(samples.get('cairn_held{kind="keys"}')).toBe(5);
+    expect(samples.get("cairn_disk_free_bytes")).toBeGreaterThan(0);
+    expect(samples.get("process_open_fds") ?? 1, "where the system tells").toBeGreaterThan(0);
     for (const stage of ["queue", "sync", "replicate", "apply"]) {
       expect(samples.get(`cairn_write_stage_duration_seconds_count{stage="${stage}"}`), stage).toBe(5);
     }

@@ -5,7 +5,7 @@ import { type Family, MS, one } from "./family.js";
 
 /** Returns metrics of a node's process, its machine and its health. */
 export function processFamilies(figures: ProcessFigures): readonly Family[] {
-  const { loopDelay, latest } = figures;
+  const { loopDelay } = figures;
   return [
     {
       type: "gauge",
@@ -33,10 +33,10 @@ export function processFamilies(figures: ProcessFigures): readonly Family[] {
       "Memory of buffers and native objects.",
       () => process.memoryUsage().external,
     ),
-    one("gauge", "process_open_fds", "Open file descriptors.", () => latest.openDescriptors),
-    one("gauge", "process_max_fds", "Limit of open file descriptors.", () => latest.maxDescriptors),
-    one("gauge", "cairn_disk_free_bytes", "Free bytes on the disk of the data directory.", () => latest.diskFreeBytes),
-    one("gauge", "cairn_disk_size_bytes", "Size of the disk of the data directory.", () => latest.diskSizeBytes),
+    one("gauge", "process_open_fds", "Open file descriptors.", () => figures.latest.openDescriptors),
+    one("gauge", "process_max_fds", "Limit of open file descriptors.", () => figures.latest.maxDescriptors),
+    one("gauge", "cairn_disk_free_bytes", "Free bytes on the disk of the data directory.", () => figures.latest.diskFreeBytes),
+    one("gauge", "cairn_disk_size_bytes", "Size of the disk of the data directory.", () => figures.latest.diskSizeBytes),
     {
       type: "gauge",
       name: "cairn_event_loop_delay_seconds",
