@@ -35,8 +35,18 @@ export function processFamilies(figures: ProcessFigures): readonly Family[] {
     ),
     one("gauge", "process_open_fds", "Open file descriptors.", () => figures.latest.openDescriptors),
     one("gauge", "process_max_fds", "Limit of open file descriptors.", () => figures.latest.maxDescriptors),
-    one("gauge", "cairn_disk_free_bytes", "Free bytes on the disk of the data directory.", () => figures.latest.diskFreeBytes),
-    one("gauge", "cairn_disk_size_bytes", "Size of the disk of the data directory.", () => figures.latest.diskSizeBytes),
+    one(
+      "gauge",
+      "cairn_disk_free_bytes",
+      "Free bytes on the disk of the data directory.",
+      () => figures.latest.diskFreeBytes,
+    ),
+    one(
+      "gauge",
+      "cairn_disk_size_bytes",
+      "Size of the disk of the data directory.",
+      () => figures.latest.diskSizeBytes,
+    ),
     {
       type: "gauge",
       name: "cairn_event_loop_delay_seconds",
