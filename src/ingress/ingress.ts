@@ -1,14 +1,16 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { checkExposure } from "../base/addresses.js";
-import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 import { warnOfExposure } from "../server/node_security.js";
+import { listenAddressOf, listenAt } from "../system/listening.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { IngressProcess } from "./ingress_process.js";
 
 // Accepts the clients' connections, and spreads them over ingress processes.
+
+const WORDS = { address: "ingress address", failure: "cannot take client connections on" } as const;
 
 export interface IngressOptions {
   /** Number of ingress processes, 1 to `limits.ingressProcesses`. */
@@ -73,24 +75,12 @@ export class Ingress {
    */
   static async open(options: IngressOptions): Promise<Ingress> {
     const { listen, tls, insecure = false, logger = silentLogger } = options;
-    const [, host, v6, port] = /^(\[(.+)\]|[^[\]]+):(\d{1,5})$/.exec(listen) ?? [];
-    if (host === undefined || Number(port) > 65_535) {
-      throw new CairnError("INVALID_ARGUMENT", `ingress address ${JSON.stringify(listen)} must be host:port`);
-    }
+    const at = listenAddressOf(listen, WORDS);
     checkExposure(listen, { tls: tls !== undefined, insecure });
     const server = createServer({ pauseOnConnect: true, noDelay: true });
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (cause) => {
-        const text = `cannot take client connections on ${listen}: ${reasonOf(cause)}`;
-        reject(new CairnError("INVALID_ARGUMENT", text, { cause }));
-      });
-      server.listen({ host: v6 ?? host, port: Number(port) }, resolve);
-    });
-    server.removeAllListeners("error");
+    const address = await listenAt(server, at, WORDS);
     if (tls === undefined) warnOfExposure(listen, logger);
-    const bound = server.address();
-    const boundPort = typeof bound === "object" && bound !== null ? bound.port : port;
-    return new Ingress(server, `${host}:${boundPort}`, options);
+    return new Ingress(server, address, options);
   }
 
   /**
@@ -153,8 +143,4 @@ function leastLoaded(processes: readonly IngressProcess[]): IngressProcess | und
 /** Returns the address at which a process of this machine reaches a listener on `listen`. */
 function loopbackOf(listen: string): string {
   return listen.replace(/^(0\.0\.0\.0|\*):/, "127.0.0.1:").replace(/^(\[::\]|::):/, "[::1]:");
-}
-
-function reasonOf({ code, message }: NodeJS.ErrnoException): string {
-  return code === "EADDRINUSE" ? "the address is in use" : message;
 }

@@ -1,10 +1,9 @@
 // The actions of the page: what an operator may have a node do with a click.
-import type { IncomingMessage } from "node:http";
 import { CairnError } from "../base/errors.js";
 import { cancelTransfer } from "../server/admin/admin_transfers.js";
 import type { ServedNode } from "../server/served_node.js";
 import type { HttpGate } from "./gate.js";
-import { type HttpPage, send } from "./http_server.js";
+import { type HttpPage, queryOf, send } from "./http_server.js";
 
 /** The part of a node that actions use. */
 export type ActedNode = Pick<ServedNode, "takeSnapshot" | "transferLeadership" | "transfers" | "receiver">;
@@ -47,13 +46,9 @@ export function actionPages(node: () => ActedNode | undefined, gate: HttpGate): 
         if (acted === undefined) throw new CairnError("STOPPED", "the node is starting");
         const gone = new AbortController();
         response.on("close", () => gone.abort());
-        const done = await gate.audited(request, () => act(acted, aboutOf(request), gone.signal));
+        const done = await gate.audited(request, () => act(acted, queryOf(request).get("about") ?? "", gone.signal));
         send(response, 200, "text/plain; charset=utf-8", `${done}\n`);
       },
     ]),
   );
-}
-
-function aboutOf({ url = "/" }: IncomingMessage): string {
-  return new URLSearchParams(url.split("?")[1] ?? "").get("about") ?? "";
 }

@@ -4,6 +4,7 @@ import type { AccessedCall } from "../rpc/security/caller_access.js";
 import type { AccessControl } from "../server/access/access_control.js";
 import type { Caller } from "../server/access/caller.js";
 import { requirePrefix } from "../server/access/checks.js";
+import { pathOf } from "./http_server.js";
 
 /**
  * The right that a request needs. `known`: the metrics and the page, for every caller of the access
@@ -64,26 +65,7 @@ function lackOf(need: "known" | "admin"): string {
   return need === "admin" ? "role admin" : "place of a caller in the access file";
 }
 
-function callOf({ socket, url = "/" }: IncomingMessage): AccessedCall {
-  return { path: url.split("?", 1)[0] ?? "/", peer: `${socket.remoteAddress}:${socket.remotePort}` };
-}
-
-/** Returns the HTTP status for an error of a request. */
-export function httpStatusOf(error: unknown): number {
-  if (!(error instanceof CairnError)) return 500;
-  switch (error.code) {
-    case "UNAUTHENTICATED":
-      return 401;
-    case "PERMISSION_DENIED":
-      return 403;
-    case "INVALID_ARGUMENT":
-    case "LIMIT_EXCEEDED":
-      return 400;
-    case "INTERNAL":
-      return 500;
-    case "STOPPED":
-      return 503;
-    default:
-      return 409;
-  }
+function callOf(request: IncomingMessage): AccessedCall {
+  const { remoteAddress, remotePort } = request.socket;
+  return { path: pathOf(request), peer: `${remoteAddress}:${remotePort}` };
 }

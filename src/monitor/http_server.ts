@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 import type { NodeTls } from "../rpc/security/node_tls.js";
-import { httpStatusOf } from "./gate.js";
+import { listenAddressOf, listenAt } from "../system/listening.js";
 
 /** Answers a request for one path. */
 export type HttpPage = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
@@ -22,6 +22,8 @@ export interface HttpOptions {
   readonly actions: ReadonlyMap<string, HttpPage>;
   readonly onError: (error: unknown) => void;
 }
+
+const WORDS = { address: "HTTP address", failure: "cannot serve HTTP on" } as const;
 
 /** Sent with every answer: a page may load nothing from elsewhere, and not be shown in a frame. */
 const HEADERS = {
@@ -47,10 +49,7 @@ export class HttpServer {
    * @throws CairnError INVALID_ARGUMENT when it cannot listen on the address
    */
   static async listen(options: HttpOptions): Promise<HttpServer> {
-    const [, host, v6, port] = /^(\[(.+)\]|[^[\]]+):(\d{1,5})$/.exec(options.listen) ?? [];
-    if (host === undefined || Number(port) > 65_535) {
-      throw new CairnError("INVALID_ARGUMENT", `HTTP address ${JSON.stringify(options.listen)} must be host:port`);
-    }
+    const at = listenAddressOf(options.listen, WORDS);
     const { security } = options;
     const common = {
       maxHeaderSize: limits.httpHeaderBytes,
@@ -62,18 +61,9 @@ export class HttpServer {
     const server: Server = secure ?? createServer(common, listener);
     const unfollow = security?.followServer((context) => secure?.setSecureContext(context));
     server.maxConnections = limits.httpConnections;
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (cause: NodeJS.ErrnoException) => {
-        const reason = cause.code === "EADDRINUSE" ? "the address is in use" : cause.message;
-        reject(new CairnError("INVALID_ARGUMENT", `cannot serve HTTP on ${options.listen}: ${reason}`, { cause }));
-      });
-      server.listen({ host: v6 ?? host, port: Number(port) }, resolve);
-    });
+    const address = await listenAt(server, at, WORDS);
     server.on("error", options.onError);
-    const bound = server.address();
-    return new HttpServer(server, `${host}:${typeof bound === "object" && bound !== null ? bound.port : port}`, () =>
-      unfollow?.(),
-    );
+    return new HttpServer(server, address, () => unfollow?.());
   }
 
   /** Ends all connections. */
@@ -89,6 +79,16 @@ export class HttpServer {
 export function send(response: ServerResponse, status: number, contentType: string, body: string | Buffer): void {
   response.writeHead(status, { ...HEADERS, "content-type": contentType, "content-length": Buffer.byteLength(body) });
   response.end(body);
+}
+
+/** Returns the path of a request, without its query. */
+export function pathOf({ url = "/" }: IncomingMessage): string {
+  return url.split("?", 1)[0] ?? "/";
+}
+
+/** Returns the query of a request. */
+export function queryOf({ url = "/" }: IncomingMessage): URLSearchParams {
+  return new URLSearchParams(url.split("?")[1] ?? "");
 }
 
 /** Begins an answer without an end: a stream of events. */
@@ -107,7 +107,7 @@ async function answer(
   if (!isOwnHost(request.headers.host, hosts)) {
     return refuse(403, "the Host of this request is no name of this node: --http-hosts names those that are");
   }
-  const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+  const path = pathOf(request);
   const isAction = actions.has(path);
   const methods = isAction ? ["POST"] : ["GET", "HEAD"];
   if (!methods.includes(request.method ?? "")) return refuse(405, `only ${methods.join(" and ")}`);
@@ -133,4 +133,24 @@ function isOwnHost(host: string | undefined, hosts: readonly string[]): boolean 
   if (host === undefined || host === "") return false;
   const name = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
   return isIP(name) !== 0 || name === "localhost" || !name.includes(".") || hosts.includes(name);
+}
+
+/** Returns the HTTP status for an error of a request. */
+function httpStatusOf(error: unknown): number {
+  if (!(error instanceof CairnError)) return 500;
+  switch (error.code) {
+    case "UNAUTHENTICATED":
+      return 401;
+    case "PERMISSION_DENIED":
+      return 403;
+    case "INVALID_ARGUMENT":
+    case "LIMIT_EXCEEDED":
+      return 400;
+    case "INTERNAL":
+      return 500;
+    case "STOPPED":
+      return 503;
+    default:
+      return 409;
+  }
 }

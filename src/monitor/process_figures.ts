@@ -1,5 +1,6 @@
-import { readdir, readFile, statfs } from "node:fs/promises";
+import { readdir, statfs } from "node:fs/promises";
 import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
+import { processLimits } from "../system/process_limits.js";
 
 /** Time after which a window of the loop's delay ends and the next one begins, in ms. */
 const WINDOW_MS = 10_000;
@@ -43,14 +44,13 @@ export class ProcessFigures {
 
   /** Looks at the system. Never rejects. */
   async look(): Promise<void> {
-    const [openDescriptors, maxDescriptors, disk] = await Promise.all([
+    const [openDescriptors, disk] = await Promise.all([
       countDescriptors(),
-      limitOfDescriptors(),
       statfs(this.directory).catch(() => undefined),
     ]);
     this.latest = {
       openDescriptors,
-      maxDescriptors,
+      maxDescriptors: processLimits().openFilesLimit,
       diskFreeBytes: disk && disk.bavail * disk.bsize,
       diskSizeBytes: disk && disk.blocks * disk.bsize,
     };
@@ -77,10 +77,4 @@ async function countDescriptors(): Promise<number | undefined> {
   // Without the one that lists them.
   const open = await readdir("/proc/self/fd").catch(() => undefined);
   return open && open.length - 1;
-}
-
-async function limitOfDescriptors(): Promise<number | undefined> {
-  const text = await readFile("/proc/self/limits", "utf8").catch(() => "");
-  const [, soft] = /^Max open files\s+(\d+)/m.exec(text) ?? [];
-  return soft === undefined ? undefined : Number(soft);
 }

@@ -4,7 +4,7 @@ import { checkKeyStart } from "../base/key_checks.js";
 import { browsable, shownKeys, shownLeases } from "./browse.js";
 import type { Feed } from "./feed/feed.js";
 import type { HttpGate } from "./gate.js";
-import { type HttpPage, send } from "./http_server.js";
+import { type HttpPage, queryOf, send } from "./http_server.js";
 import type { Exporter } from "./metrics/exporter.js";
 import type { Monitored } from "./monitored.js";
 import { pageFiles } from "./page_files.js";
@@ -59,10 +59,6 @@ export function routesOf({ monitored, exporter, feed, gate }: MonitorParts): Rea
 function answerJson(response: Parameters<HttpPage>[1], answer: object | undefined): void {
   if (answer === undefined) send(response, 404, JSON_TYPE, '{"error":"this node shows no keys"}\n');
   else send(response, 200, JSON_TYPE, `${JSON.stringify(answer)}\n`);
-}
-
-function queryOf({ url = "/" }: IncomingMessage): URLSearchParams {
-  return new URLSearchParams(url.split("?")[1] ?? "");
 }
 
 /** Returns bytes that a request names in base64url. @throws CairnError LIMIT_EXCEEDED */

@@ -7,10 +7,14 @@ const TOKEN = "cairn-token";
 /** Pause before the feed is opened again, in ms. */
 const AGAIN_MS = 1_000;
 
+function credentials(): Record<string, string> {
+  const token = sessionStorage.getItem(TOKEN);
+  return token === null ? {} : { authorization: `Bearer ${token}` };
+}
+
 /** Returns the answer for a path; throws with the node's words when it refuses. */
 export async function ask(path: string): Promise<Response> {
-  const token = sessionStorage.getItem(TOKEN);
-  const answer = await fetch(path, token === null ? {} : { headers: { authorization: `Bearer ${token}` } });
+  const answer = await fetch(path, { headers: credentials() });
   byId("sign-in").hidden = answer.status !== 401;
   if (answer.status === 401) throw new Error("the node asks for a token");
   if (!answer.ok && answer.status !== 404) throw new Error((await answer.text()).trim());
@@ -19,8 +23,7 @@ export async function ask(path: string): Promise<Response> {
 
 /** Has the node do something, and returns its words for what it did. */
 export async function act(action: string, about = ""): Promise<string> {
-  const token = sessionStorage.getItem(TOKEN);
-  const headers = { "x-cairn-action": "1", ...(token !== null && { authorization: `Bearer ${token}` }) };
+  const headers = { "x-cairn-action": "1", ...credentials() };
   const answer = await fetch(`actions/${action}?about=${encodeURIComponent(about)}`, { method: "POST", headers });
   return (await answer.text()).trim();
 }

@@ -15,9 +15,6 @@ interface InsideServer {
 /** Sockets that a server takes beyond its limits, to tell them why they are refused. */
 const SPARE_SOCKETS = 64;
 
-/** Time for a TLS handshake, in milliseconds. */
-const HANDSHAKE_MS = 10_000;
-
 /**
  * Node's own bounds for the headers of a stream, so high that they refuse nothing: a session whose
  * streams were refused there aborts the process when it is collected (node_http2.cc, "Assertion
@@ -42,7 +39,7 @@ export function guardServer(server: grpc.Server, guard: FloodGuard): boolean {
     maxHeaderListPairs: NATIVE_HEADER_PAIRS,
     maxSessionInvalidFrames: limits.invalidFrames,
     maxSessionMemory: limits.connectionMemoryMiB,
-    handshakeTimeout: HANDSHAKE_MS,
+    handshakeTimeout: defaults.tlsHandshakeMs,
     settings: {
       ...commonServerOptions.settings,
       maxHeaderListSize: NATIVE_HEADER_BYTES,
