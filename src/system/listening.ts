@@ -5,7 +5,7 @@ import { CairnError } from "../base/errors.js";
 export interface ListenerWords {
   /** Name of the address: "ingress address". */
   readonly address: string;
-  /** Beginning of the error of an address that is not to be had: "cannot take client connections on". */
+  /** Beginning of the error when it cannot listen: "cannot take client connections on". */
   readonly failure: string;
 }
 
