@@ -4,6 +4,7 @@ import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
+import { bundleSettings } from "../support/run/bundle_settings.mjs";
 
 const root = resolve(import.meta.dirname, "../..");
 
@@ -56,16 +57,8 @@ async function bundled(directory) {
   await build({
     entryPoints: [join(root, "test/fuzz/run/main.ts")],
     outfile,
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    sourcemap: "inline",
-    banner: {
-      js: 'import { createRequire as requireFor } from "node:module"; const require = requireFor(import.meta.url);',
-    },
+    ...bundleSettings,
     external: EXTERNAL,
-    logLevel: "error",
   });
   return outfile;
 }

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join, relative, resolve, sep } from "node:path";
 import { build } from "esbuild";
+import { bundleSettings } from "../../support/run/bundle_settings.mjs";
 
 const root = resolve(import.meta.dirname, "../../..");
 
@@ -26,15 +27,9 @@ export async function bundleSimulation(outfile, patches = []) {
   await build({
     entryPoints: [join(root, "test/sim/run/main.ts")],
     outfile,
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    sourcemap: "inline",
+    ...bundleSettings,
     // Of another length in every process: it stands in files.
     define: { "process.pid": "1" },
-    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
-    logLevel: "error",
     plugins: [replaceSurroundings(), applyPatches([SMALL_CHUNKS, ...patches], unused)],
   });
   const [missed] = unused;
