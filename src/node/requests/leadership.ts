@@ -33,7 +33,7 @@ export class Leadership {
       if (raft.role !== "follower") return undefined;
       const voters = raft.membership.members.filter(({ role }) => role === "voter");
       const names = voters.map((voter) => voter.id).join(", ");
-      const text = `node ${id} was not elected: in an election timeout, no majority of the voters ${names} voted for it`;
+      const text = `node ${id} was not elected: in an election timeout, no majority of the voters ${names} voted for it and followed it`;
       throw new CairnError("NOT_LEADER", text, { leaderHint: raft.leader });
     };
     return this.conditions.wait(look, "the end of the election", signal);

@@ -249,8 +249,15 @@ export class Leader {
 
   #checkQuorum(): boolean {
     const isHeard = this.#ofMajority(1, ({ isActive }) => (isActive ? 1 : 0)) === 1;
-    for (const progress of this.replication.peers) progress.looked();
-    return isHeard || !this.state.timing.isAutomatic;
+    let isRefused = false;
+    for (const progress of this.replication.peers) {
+      isRefused ||= progress.hasRefused;
+      progress.looked();
+    }
+    if (isHeard) return true;
+    // Nobody would succeed a leader of a manual election; but while others are held to follow
+    // another one in this term, only a new term helps.
+    return !this.state.timing.isAutomatic && (this.isEstablished || !isRefused);
   }
 
   /**

@@ -88,6 +88,7 @@ export class Progress {
   #next: number;
   #state: ProgressState = { kind: "probe", isWaiting: false };
   #isActive = true;
+  #hasRefused = false;
   #wasActive = true;
   #sentRound = 0;
   #ackedRound = 0;
@@ -164,6 +165,7 @@ export class Progress {
   looked(): void {
     this.#wasActive = this.#isActive;
     this.#isActive = false;
+    this.#hasRefused = false;
   }
 
   /** Whether a message with entries may be sent now. */
@@ -224,10 +226,22 @@ export class Progress {
     this.#inflight.answered(round);
   }
 
+  /** Whether the member has refused this leader, as no correct one is, since the last check. */
+  get hasRefused(): boolean {
+    return this.#hasRefused;
+  }
+
   /**
-   * Records a rejection that no correct leader's message meets. A probe waits for the next
-   * heartbeat rather than loop.
+   * Records a rejection that no correct leader's message meets: the member answers, but does not
+   * support this leader.
    */
+  contradicted(): void {
+    this.#isActive = false;
+    this.#hasRefused = true;
+    this.rejected();
+  }
+
+  /** Records a rejection. A probe waits for the next heartbeat rather than loop. */
   rejected(): void {
     if (this.#state.kind === "probe") this.#awaitAnswer();
   }

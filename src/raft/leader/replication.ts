@@ -218,7 +218,7 @@ export class Replication {
     if (this.#hasLost(progress, answer)) return;
     if (answer.outcome === "accepted") this.#accepted(progress, answer.matchIndex);
     else if (answer.rejection.reason === "log_mismatch") this.#refused(progress, request.prevIndex, answer.rejection);
-    else progress.rejected();
+    else progress.contradicted();
   }
 
   /**

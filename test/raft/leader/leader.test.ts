@@ -315,6 +315,31 @@ describe("a leader with check-quorum (thesis section 6.2)", () => {
     expect(ticksInOffice([], { elections: "manual" })).toBe(Number.POSITIVE_INFINITY);
   });
 
+  test.each(["automatic", "manual"] as const)(
+    "steps down, with %s elections, when a majority is held to follow another leader of its term",
+    (elections) => {
+      const { raft } = elected(["n2", "n3"], { elections, electionTicks: 3, terms: [1, 1] });
+      let ticks = 0;
+      while (raft.role === "leader" && ticks < 20) {
+        raft.tick();
+        ticks += 1;
+        for (const request of appendsOf(settle(raft))) raft.receive(refuse(request, { reason: "safety" }));
+      }
+      expect([raft.role, ticks]).toEqual(["follower", 3]);
+    },
+  );
+
+  test("keeps leading with manual elections when one of two is held to follow another, and the other follows", () => {
+    const { raft } = elected(["n2", "n3"], { elections: "manual", electionTicks: 3, terms: [1, 1] });
+    for (let tick = 0; tick < 20; tick++) {
+      raft.tick();
+      for (const request of appendsOf(settle(raft))) {
+        raft.receive(request.to === "n2" ? refuse(request, { reason: "safety" }) : accept(request));
+      }
+    }
+    expect(raft.role).toBe("leader");
+  });
+
   test("counts any answer, even a refusal", () => {
     const { raft, requests } = elected(["n2"], { elections: "automatic", electionTicks: 3, terms: [1, 1] });
     for (let tick = 0; tick < 3; tick++) raft.tick();
