@@ -95,10 +95,15 @@ export class Feed {
     this.#latest = undefined;
   }
 
+  /** Never throws: nobody would catch it. */
   #sample(): void {
-    const shown = this.monitored();
-    const point = shown && this.#sampler.sample(shown);
-    if (point !== undefined) this.#tell(message("point", point));
+    try {
+      const shown = this.monitored();
+      const point = shown && this.#sampler.sample(shown);
+      if (point !== undefined) this.#tell(message("point", point));
+    } catch (error) {
+      this.onError(error);
+    }
   }
 
   /** Never rejects. */

@@ -9,3 +9,4 @@ export interface FoundTitle {
 
 export function titlesOf(text: string): FoundTitle[];
 export function titleProblems(text: string): { readonly line: number; readonly problem: string }[];
+export function citedRules(texts: readonly string[]): Set<string>;
