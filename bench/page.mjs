@@ -16,8 +16,9 @@ import { cpuMs } from "./support/cairn_process.mjs";
 import { median, sleep } from "./support/figures.mjs";
 
 const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
-/** As often as a page looks at keys that change. */
+/** As often as a page looks at keys that change, and at leases every so many times (src/page/browser.ts). */
 const LOOK_MS = 2_000;
+const LOOKS_A_LEASE_LOOK = 3;
 
 const text = (value) => ({ type: "string", default: value });
 const { values } = parseArgs({
@@ -40,16 +41,20 @@ try {
 async function measure() {
   for (let at = 0; at < 200; at++) await client.put(`key/${at}`, "v".repeat(100));
   const leader = await leaderOf();
-  const load = setInterval(() => void client.put(`key/${Math.floor(Math.random() * 200)}`, "v".repeat(100)), 1_000 / rate);
+  const load = setInterval(
+    () => void client.put(`key/${Math.floor(Math.random() * 200)}`, "v".repeat(100)),
+    1_000 / rate,
+  );
   const phases = { none: [], streams: [], pages: [] };
   // The code is compiled, and the libraries are loaded, before anything counts.
   for (const kind of Object.keys(phases)) await phase(leader, kind, 3);
-  const before = leader.http && (await metric(leader, "cairn_applied_entries_total"));
+  const before = await metric(leader, "cairn_applied_entries_total");
   const began = performance.now();
   for (let round = 0; round < rounds; round++) {
     for (const kind of Object.keys(phases)) phases[kind].push(await phase(leader, kind, seconds));
   }
-  const writes = ((await metric(leader, "cairn_applied_entries_total")) - before) / ((performance.now() - began) / 1_000);
+  const writes =
+    ((await metric(leader, "cairn_applied_entries_total")) - before) / ((performance.now() - began) / 1_000);
   clearInterval(load);
   const scrapeMs = await scrape(leader);
   const quiet = median(phases.none.map(({ percent }) => percent));
@@ -63,8 +68,14 @@ async function measure() {
       "others, % of a core each": median(found.map(({ others }) => others)).toFixed(2),
     })),
   );
-  console.log(`${writes.toFixed(0)} writes a second; ${rounds} rounds of ${seconds} s each; a scrape takes ${scrapeMs.toFixed(2)} ms of CPU`);
-  console.log(`${cpus().length} cores; load average of the machine ${loadavg().map((each) => each.toFixed(1)).join(", ")}`);
+  console.log(
+    `${writes.toFixed(0)} writes a second; ${rounds} rounds of ${seconds} s each; a scrape takes ${scrapeMs.toFixed(2)} ms of CPU`,
+  );
+  console.log(
+    `${cpus().length} cores; load average of the machine ${loadavg()
+      .map((each) => each.toFixed(1))
+      .join(", ")}`,
+  );
 }
 
 /** CPU time of the leader while so many look, in per cent of a core. */
@@ -89,10 +100,13 @@ function view({ http }, kind, signal) {
   const opening = fetch(`${http}/feed`, { signal });
   const read = async () => {
     let bytes = 0;
+    let looks = 0;
+    const look = (path) => fetch(`${http}/${path}`).then((answer) => answer.text());
     const looking =
       kind === "pages" &&
       setInterval(() => {
-        for (const path of ["keys?prefix=&after=", "leases"]) void fetch(`${http}/${path}`).then((answer) => answer.text());
+        void look("keys?prefix=&after=");
+        if (looks++ % LOOKS_A_LEASE_LOOK === 0) void look("leases");
       }, LOOK_MS);
     try {
       for await (const chunk of (await opening).body) bytes += chunk.byteLength;

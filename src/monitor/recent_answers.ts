@@ -4,7 +4,7 @@ const FRESH_MS = 1_000;
 /** Answers that are kept at a time. */
 const ANSWERS = 100;
 
-/** Keeps the answers of the last second: pages that look at the same thing cost no more than one. */
+/** Keeps the answers of the last second: pages that look at the same thing cost as much as one. */
 export class RecentAnswers {
   readonly #answers = new Map<string, { readonly text: string; readonly madeMs: number }>();
 

@@ -6,6 +6,9 @@ import { bytes, count, duration } from "./text.js";
 /** Least time between two looks at the keys that are shown, in ms. */
 const LOOK_MS = 2_000;
 
+/** Looks at the keys for one look at leases and locks, whose keep-alives change all the time. */
+const LOOKS_A_LEASE_LOOK = 3;
+
 /** Shows keys by prefix, live, and the leases and queues. */
 export class Browser {
   readonly #prefix = byId("prefix") as HTMLInputElement;
@@ -21,6 +24,7 @@ export class Browser {
   /** Applied index that the feed has told, and that of the last look. */
   #applied = 0;
   #looked = -1;
+  #looks = 0;
 
   constructor() {
     byId("keys-form").addEventListener("submit", (event) => {
@@ -44,6 +48,7 @@ export class Browser {
   begin(mayAct: boolean): void {
     this.#mayAct = mayAct;
     this.#looked = -1;
+    this.#looks = 0;
     this.#versions.clear();
     void this.look();
   }
@@ -67,7 +72,8 @@ export class Browser {
     const prefix = base64url(this.#prefix.value);
     const keys = Promise.all(this.#starts.map((after) => askFor<ShownKeys>(`keys?prefix=${prefix}&after=${after}`)));
     const shown = [keys.then((pages) => this.#show(pages))];
-    if (this.#mayAct) shown.push(askFor<ShownLeases>("leases").then(showLeases));
+    if (this.#mayAct && this.#looks++ % LOOKS_A_LEASE_LOOK === 0)
+      shown.push(askFor<ShownLeases>("leases").then(showLeases));
     const problems = await Promise.allSettled(shown);
     const failed = problems.findLast((each) => each.status === "rejected");
     if (failed !== undefined) byId("keys-note").textContent = (failed.reason as Error).message;

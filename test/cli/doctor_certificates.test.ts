@@ -57,8 +57,16 @@ describe("the doctor's verdict on certificates in use", () => {
   test("says nothing of a cluster without TLS", () => expect(judge(member("n1"), member("n2"))).toEqual([]));
 
   test.each([
-    ["has ended", { endDays: -2 }, "problem: n2: the certificate of CN=n2 in n2.pem has ended at 2026-05-30T00:00:00.000Z"],
-    ["ends soon", { endDays: 9 }, "warning: n2: the certificate of CN=n2 in n2.pem ends at 2026-06-10T00:00:00.000Z, in 9 days"],
+    [
+      "has ended",
+      { endDays: -2 },
+      "problem: n2: the certificate of CN=n2 in n2.pem has ended at 2026-05-30T00:00:00.000Z",
+    ],
+    [
+      "ends soon",
+      { endDays: 9 },
+      "warning: n2: the certificate of CN=n2 in n2.pem ends at 2026-06-10T00:00:00.000Z, in 9 days",
+    ],
     [
       "has not begun",
       { startDays: 1 },
@@ -70,11 +78,7 @@ describe("the doctor's verdict on certificates in use", () => {
       { host: "10.0.0.9" },
       "warning: n2 is reached at 10.0.0.1:7101, and n2.pem is not for that host",
     ],
-    [
-      "names another cluster",
-      { cluster: "c2" },
-      "problem: that of n1 names cluster c1, that of n2 names cluster c2",
-    ],
+    ["names another cluster", { cluster: "c2" }, "problem: that of n1 names cluster c1, that of n2 names cluster c2"],
   ])("names one that %s", (_, given, expected) => {
     expect(bad(judge(member("n1", certificate("n1")), member("n2", certificate("n2", given))))).toEqual([expected]);
   });
@@ -109,7 +113,8 @@ describe("the doctor's verdict on the certificates of a config file", () => {
     return { config, files, clients, peers };
   }
 
-  const look = async (config: string, owner?: string) => bad(await configFindings(configuredNode(config), owner, Date.now()));
+  const look = async (config: string, owner?: string) =>
+    bad(await configFindings(configuredNode(config), owner, Date.now()));
 
   test("is good for files that go together", async () => {
     const { config } = await configured();
@@ -128,7 +133,9 @@ describe("the doctor's verdict on the certificates of a config file", () => {
   test("names a certificate that ends soon, another node's, and one that no member would accept", async () => {
     expect((await look((await configured({ days: 3 })).config))[0]).toMatch(/^warning: .* ends at .*, in [23] days$/);
     const other = await configured({ id: "n2" });
-    expect((await look(other.config))[0]).toMatch(/^problem: .* certificate of node n1 of cluster c1, and this node is n2/);
+    expect((await look(other.config))[0]).toMatch(
+      /^problem: .* certificate of node n1 of cluster c1, and this node is n2/,
+    );
     const { config, files } = await configured();
     await writeFile(files.peerCa, (await TestAuthority.create("strangers")).pem);
     expect((await look(config))[0]).toMatch(/^problem: .* is not signed by an authority/);
@@ -139,7 +146,10 @@ describe("the doctor's verdict on the certificates of a config file", () => {
     await writeFile(files.key, (await peers.node("c1", "n1")).key);
     expect((await look(config))[0]).toMatch(/^problem: .*cannot be used together/);
     const other = await configured();
-    await writeFile(other.config, JSON.stringify({ id: "n1", "tls-cert": "/nowhere/n1.pem", "tls-key": other.files.key }));
+    await writeFile(
+      other.config,
+      JSON.stringify({ id: "n1", "tls-cert": "/nowhere/n1.pem", "tls-key": other.files.key }),
+    );
     expect((await look(other.config))[0]).toMatch(/^problem: \/nowhere\/n1.pem cannot be read/);
   });
 

@@ -26,7 +26,9 @@ describe("the transfers that a page shows", () => {
     const view = new TransfersView();
     const look = (doneBytes: number, ms: number, from = "n1") => {
       const transfer = { from, index: 7, totalBytes: 9_000, doneBytes, resumedBytes: 0 };
-      return view.of({ transfers: [], receiver: { transfer } } as never, ms).map(({ bytesPerSecond }) => bytesPerSecond);
+      return view
+        .of({ transfers: [], receiver: { transfer } } as never, ms)
+        .map(({ bytesPerSecond }) => bytesPerSecond);
     };
     expect(look(1_000, 0)).toEqual([0]);
     expect(look(3_000, 1_000)).toEqual([2_000]);

@@ -178,7 +178,9 @@ describe("the feed of the page", () => {
     await until(() => events.some(({ event }) => event === "present"), "the first is shown");
     shown = second;
     await until(() => events.filter(({ event }) => event === "hello").length === 2, "the second is shown");
-    expect(events.findLast(({ event }) => event === "hello")).toMatchObject({ data: { cluster: second.node.clusterId } });
+    expect(events.findLast(({ event }) => event === "hello")).toMatchObject({
+      data: { cluster: second.node.clusterId },
+    });
     over.abort();
   });
 

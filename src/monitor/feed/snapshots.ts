@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import type { MonitoredNode } from "../monitored.js";
 import type { ShownSnapshot } from "./shown.js";
 
-/** Returns the snapshots on a node's disk, with the reasons of those that it has taken since its start. */
+/** Returns the snapshots on a node's disk, with the reasons of those since its start. */
 export async function snapshotsOf({ snapshots, measures }: MonitoredNode): Promise<ShownSnapshot[]> {
   const reasons = new Map<number, string>();
   for (const entry of measures.timeline.entries) {
