@@ -38,7 +38,7 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
 
   beforeAll(async () => {
     const args = ["--http", "127.0.0.1:0", "--snapshot-entries", "off", "--trailing-log-bytes", "0"];
-    args.push("--snapshot-bandwidth", "400000");
+    args.push("--snapshot-bandwidth", "150000");
     directory = await mkdtemp(join(tmpdir(), "cairn-test-"));
     cluster = await ProcessCluster.start(directory, ["n1", "n2", "n3"], args);
     const { launch } = await import("puppeteer-core");
@@ -144,6 +144,7 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
     const other = await open(follows);
     await shows(other, "#transfers", new RegExp(`from ${leads}: .* of .*/s, .* left`));
     // The button stays where it is: what a keyboard has reached does not go away.
+    await page.bringToFront();
     await page.focus("#transfers button");
     await page.waitForFunction(
       `performance.now() > ${await page.evaluate("performance.now() + 2500")} && document.activeElement.textContent === "Cancel"`,
