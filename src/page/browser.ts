@@ -20,6 +20,7 @@ export class Browser {
   #isLooking = false;
   /** Whether the keys are on the screen: nobody asks for those that nobody sees. */
   #isSeen = false;
+  #hasBegun = false;
   #mayAct = false;
   /** Applied index that the feed has told, and that of the last look. */
   #applied = 0;
@@ -46,6 +47,7 @@ export class Browser {
 
   /** Begins with a node: `mayAct` tells whether its user may see leases and locks. */
   begin(mayAct: boolean): void {
+    this.#hasBegun = true;
     this.#mayAct = mayAct;
     this.#looked = -1;
     this.#looks = 0;
@@ -61,7 +63,8 @@ export class Browser {
   }
 
   #lookIfChanged(): void {
-    if (this.#isSeen && !document.hidden && this.#applied !== this.#looked) void this.look();
+    // Not before the feed has told what the user may see.
+    if (this.#isSeen && this.#hasBegun && !document.hidden && this.#applied !== this.#looked) void this.look();
   }
 
   /** Asks for everything that is shown. */

@@ -27,7 +27,7 @@ const CHARTS: readonly Chart[] = [
   { title: "Writes a second", figures: [["writes", "writes"]], unit: COUNT },
   { title: "Reads confirmed a second", figures: [["reads", "reads"]], unit: COUNT },
   {
-    title: "Time of a write",
+    title: "Write time",
     figures: [
       ["writeP50", "p50"],
       ["writeP99", "p99"],

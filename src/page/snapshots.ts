@@ -5,7 +5,7 @@ import { bytes, count, duration } from "./text.js";
 /** Shows the snapshots on the node's disk, newest first. */
 export function showSnapshots({ snapshots, unixMs }: Present): void {
   const table = byId("snapshots");
-  const rows = snapshots.toReversed().map((snapshot) => cellsOf(snapshot, unixMs));
+  const rows = snapshots.map((snapshot) => cellsOf(snapshot, unixMs));
   whenChanged(table, rows, () => {
     const made = rows.map((cells) => element("tr", {}, ...cells.map((text) => element("td", {}, text))));
     const none = element("tr", {}, element("td", { colspan: 4, class: "soft" }, "none yet"));
