@@ -40,7 +40,7 @@ class Lane {
   constructor(id: string) {
     this.#button = actionButton({
       label: "Let it lead",
-      spoken: `Let ${id} lead`,
+      spoken: `Let it lead: ${id}`,
       question: () => `Hand leadership over to ${id}?`,
       action: "lead",
       about: id,

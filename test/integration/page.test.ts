@@ -58,7 +58,8 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
   async function behindLink(): Promise<[leads: string, follows: string]> {
     const [first, second] = await cluster.followers();
     const [leads, follows] = [first!.id, second!.id];
-    link = await TcpProxy.start(() => cluster.get(follows).address);
+    const { address } = second!;
+    link = await TcpProxy.start(() => address);
     await cluster.kill(leads);
     await cluster.startFounder(leads, ["--peer-addresses", `${follows}=${link.address}`]);
     await cluster.leaderOfAll();
