@@ -154,7 +154,7 @@ describe.skipIf(chromium === undefined)("the page of a node", () => {
     await page.keyboard.press("Enter");
     await page.click("#confirm button[value=yes]");
     await shows(page, "#outcome", /the transfer is ended/);
-    await shows(page, "#timeline", new RegExp(`transfer to ${follows}: installed`));
+    await shows(page, "#timeline", new RegExp(`transfer to ${follows}: failed`));
     await shows(page, "#snapshots", /requested/);
     lost.destroy();
     await Promise.all([page.close(), other.close()]);
