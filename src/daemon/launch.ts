@@ -218,6 +218,7 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
   );
   const started = await RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
   around.monitored = {
+    peerAddresses,
     get node() {
       return started.node;
     },
@@ -226,6 +227,9 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
     },
     get certificates() {
       return security?.certificates;
+    },
+    get tlsWarnings() {
+      return security?.warnings;
     },
   };
   return started;

@@ -10,8 +10,9 @@ const ROWS = 50;
 /** Keys of a queue kind that are looked at. */
 const QUEUE_KEYS = 1_000;
 
-/** Bytes of a value that are shown. */
+/** Bytes of a value that are shown as text, and of one that is no text. */
 const PREVIEW_BYTES = 120;
+const PREVIEW_HEX_BYTES = 32;
 
 /** Returns the machine as a key-value machine; undefined for an application's own. */
 export function browsable(machine: StateMachine | undefined): KeyValueMachine | undefined {
@@ -22,9 +23,10 @@ export function browsable(machine: StateMachine | undefined): KeyValueMachine | 
 
 /** Returns keys that start with `prefix` and lie above `after`. */
 export function shownKeys(machine: KeyValueMachine, prefix: Uint8Array, after: Uint8Array): ShownKeys {
-  const found = [...machine.range({ prefix, after, limit: ROWS + 1 })];
-  const keys = found.slice(0, ROWS).map(shownKey);
-  return { appliedIndex: machine.appliedIndex, keys, hasMore: found.length > ROWS };
+  const found: ShownKey[] = [];
+  // One value at a time: all of them may be a hundred megabytes.
+  for (const entry of machine.range({ prefix, after, limit: ROWS + 1 })) found.push(shownKey(entry));
+  return { appliedIndex: machine.appliedIndex, keys: found.slice(0, ROWS), hasMore: found.length > ROWS };
 }
 
 /** Returns the leases above `after`, and the queues of locks, elections and jobs. */
@@ -37,29 +39,44 @@ export function shownLeases(machine: KeyValueMachine, after: number): ShownLease
 
 function shownKey({ key, value, version, createVersion, lease }: KeyEntry): ShownKey {
   const bytes = value.byteLength;
-  const preview = `${textOf(value.subarray(0, PREVIEW_BYTES))}${bytes > PREVIEW_BYTES ? "…" : ""}`;
   return {
     key: textOf(key),
     id: Buffer.from(key).toString("base64url"),
     version,
     createVersion,
     bytes,
-    preview,
+    preview: previewOf(value),
     lease,
   };
 }
 
+function previewOf(value: Uint8Array): string {
+  const text = textOf(value.subarray(0, PREVIEW_BYTES));
+  const isHex = text.startsWith("0x") && text.length === 2 + 2 * Math.min(value.byteLength, PREVIEW_BYTES);
+  if (isHex && value.byteLength > PREVIEW_HEX_BYTES) return `${text.slice(0, 2 + 2 * PREVIEW_HEX_BYTES)}…`;
+  return value.byteLength > PREVIEW_BYTES ? `${text}…` : text;
+}
+
 function shownQueues(machine: KeyValueMachine, kind: string): ShownQueue[] {
-  const queues = new Map<string, KeyEntry[]>();
+  const queues = new Map<string, ShownQueue>();
   for (const entry of machine.range({ prefix: Buffer.from(`_${kind}/`), limit: QUEUE_KEYS })) {
     const [, name] = Buffer.from(entry.key).toString().split("/");
-    if (name !== undefined && entry.lease !== undefined) queues.set(name, [...(queues.get(name) ?? []), entry]);
+    if (name !== undefined && entry.lease !== undefined)
+      queues.set(name, withPlace(kind, name, entry, queues.get(name)));
   }
-  return [...queues].map(([name, places]) => {
-    const head = places.reduce((first, each) => (each.createVersion < first.createVersion ? each : first));
-    const holder = textOf(head.value.subarray(0, PREVIEW_BYTES));
-    return { kind, name: decoded(name), holder, token: head.createVersion, waiting: places.length - 1 };
-  });
+  return [...queues.values()];
+}
+
+/** Returns a queue with one more place: the one that was created first has it. */
+function withPlace(
+  kind: string,
+  name: string,
+  { createVersion: token, value }: KeyEntry,
+  queue: ShownQueue | undefined,
+): ShownQueue {
+  const waiting = queue === undefined ? 0 : queue.waiting + 1;
+  if (queue !== undefined && queue.token <= token) return { ...queue, waiting };
+  return { kind, name: decoded(name), holder: textOf(value.subarray(0, PREVIEW_BYTES)), token, waiting };
 }
 
 function decoded(name: string): string {

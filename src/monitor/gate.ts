@@ -31,6 +31,12 @@ export class HttpGate {
     return () => isAllowed(caller, need === "admin" ? "admin" : "known");
   }
 
+  /** Returns whether the caller of a request that was checked may carry out actions. */
+  mayAct(request: IncomingMessage): boolean {
+    const { access } = this;
+    return access === undefined || isAllowed(callerOf(access, request, callOf(request)), "admin");
+  }
+
   /**
    * Carries out an action of an admin, and notes it in the audit.
    * @throws CairnError UNAUTHENTICATED, PERMISSION_DENIED; and what the action throws

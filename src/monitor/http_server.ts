@@ -131,8 +131,12 @@ async function answer(
  */
 function isOwnHost(host: string | undefined, hosts: readonly string[]): boolean {
   if (host === undefined || host === "") return false;
-  const name = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
-  return isIP(name) !== 0 || name === "localhost" || !name.includes(".") || hosts.includes(name);
+  const name = host
+    .replace(/:\d+$/, "")
+    .replace(/^\[(.*)\]$/, "$1")
+    .toLowerCase();
+  const isGiven = () => hosts.some((each) => each.toLowerCase() === name);
+  return isIP(name) !== 0 || !name.includes(".") || isGiven();
 }
 
 /** Returns the HTTP status for an error of a request. */

@@ -53,13 +53,13 @@ export class Monitor {
     const { listen, hosts = [], directory, monitored, security, insecure = false, access, members, logger } = options;
     checkExposure(listen, { tls: security !== undefined, insecure });
     const figures = new ProcessFigures(directory);
-    const feed = new Feed(monitored, figures, members);
+    const onError = (error: unknown) => logger.error({ err: error }, "an HTTP request failed");
+    const feed = new Feed(monitored, figures, members, onError);
     const exporter = new Exporter(monitored, figures);
     const gate = new HttpGate(access);
     const pages = routesOf({ monitored, exporter, feed, gate });
     const actions = actionPages(() => monitored()?.node, gate);
     try {
-      const onError = (error: unknown) => logger.error({ err: error }, "an HTTP request failed");
       const server = await HttpServer.listen({ listen, hosts, security, pages, actions, onError });
       if (security === undefined) warnOfExposure(listen, logger);
       return new Monitor(server, security === undefined ? "http" : "https", feed, figures);

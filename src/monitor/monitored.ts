@@ -45,4 +45,13 @@ export interface Monitored {
   readonly server: MonitoredServer;
   /** The certificates in use; none without TLS. */
   readonly certificates?: readonly CertificateInfo[] | undefined;
+  /** Addresses by member, where the cluster's own cannot be reached from here. */
+  readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
+  /** Problems with these certificates, in words. */
+  readonly tlsWarnings?: readonly string[] | undefined;
+}
+
+/** Returns the problems of a member that need an operator, in words. */
+export function warningsOf({ node, tlsWarnings = [] }: Monitored): string[] {
+  return [...node.fitness.warnings, ...node.snapshotting.warnings, ...node.protocol.warnings, ...tlsWarnings];
 }

@@ -18,7 +18,12 @@ export function pageFiles(): [string, HttpPage][] {
       path,
       async (_request, response) => {
         body ??= readFile(join(folder(), file));
-        send(response, 200, contentType, await body);
+        // A file that could not be read once is tried again by the next request.
+        const bytes = await body.catch((error: unknown) => {
+          body = undefined;
+          throw error;
+        });
+        send(response, 200, contentType, bytes);
       },
     ];
   });

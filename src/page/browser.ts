@@ -1,10 +1,13 @@
 import type { ShownKey, ShownKeys, ShownLease, ShownLeases, ShownQueue } from "../monitor/feed/shown.js";
-import { byId, element } from "./dom.js";
+import { byId, element, whenChanged } from "./dom.js";
 import { ask } from "./node_api.js";
 import { bytes, count, duration } from "./text.js";
 
-/** Time between two looks at the keys that are shown, in ms. */
+/** Least time between two looks at the keys that are shown, in ms. */
 const LOOK_MS = 2_000;
+
+/** Looks at the keys for one look at leases and locks, whose keep-alives change all the time. */
+const LOOKS_A_LEASE_LOOK = 3;
 
 /** Shows keys by prefix, live, and the leases and queues. */
 export class Browser {
@@ -15,6 +18,14 @@ export class Browser {
   /** Versions of the keys at the last look. */
   #versions = new Map<string, number>();
   #isLooking = false;
+  /** Whether the keys are on the screen: nobody asks for those that nobody sees. */
+  #isSeen = false;
+  #hasBegun = false;
+  #mayAct = false;
+  /** Applied index that the feed has told, and that of the last look. */
+  #applied = 0;
+  #looked = -1;
+  #looks = 0;
 
   constructor() {
     byId("keys-form").addEventListener("submit", (event) => {
@@ -27,20 +38,46 @@ export class Browser {
       this.#starts.push(this.#more.dataset.after ?? "");
       void this.look();
     });
-    setInterval(() => {
-      if (!document.hidden) void this.look();
-    }, LOOK_MS);
+    new IntersectionObserver(([entry]) => {
+      this.#isSeen = entry?.isIntersecting === true;
+      this.#lookIfChanged();
+    }).observe(byId("browser"));
+    setInterval(() => this.#lookIfChanged(), LOOK_MS);
+  }
+
+  /** Begins with a node: `mayAct` tells whether its user may see leases and locks. */
+  begin(mayAct: boolean): void {
+    this.#hasBegun = true;
+    this.#mayAct = mayAct;
+    this.#looked = -1;
+    this.#looks = 0;
+    this.#versions.clear();
     void this.look();
+  }
+
+  /** Tells the applied index of the node: without a change of it, no key has changed. */
+  changed(applied: number): void {
+    const isFirst = this.#looked < 0;
+    this.#applied = applied;
+    if (isFirst) this.#lookIfChanged();
+  }
+
+  #lookIfChanged(): void {
+    // Not before the feed has told what the user may see.
+    if (this.#isSeen && this.#hasBegun && !document.hidden && this.#applied !== this.#looked) void this.look();
   }
 
   /** Asks for everything that is shown. */
   async look(): Promise<void> {
     if (this.#isLooking) return;
     this.#isLooking = true;
+    this.#looked = this.#applied;
     const prefix = base64url(this.#prefix.value);
-    const leases = askFor<ShownLeases>("leases").then((shown) => showLeases(shown));
     const keys = Promise.all(this.#starts.map((after) => askFor<ShownKeys>(`keys?prefix=${prefix}&after=${after}`)));
-    const problems = await Promise.allSettled([leases, keys.then((pages) => this.#show(pages))]);
+    const shown = [keys.then((pages) => this.#show(pages))];
+    if (this.#mayAct && this.#looks++ % LOOKS_A_LEASE_LOOK === 0)
+      shown.push(askFor<ShownLeases>("leases").then(showLeases));
+    const problems = await Promise.allSettled(shown);
     const failed = problems.findLast((each) => each.status === "rejected");
     if (failed !== undefined) byId("keys-note").textContent = (failed.reason as Error).message;
     this.#isLooking = false;
@@ -51,21 +88,29 @@ export class Browser {
     const keys = pages.flatMap((page) => page.keys);
     const last = pages.at(-1);
     const isFirst = this.#versions.size === 0;
-    const rows = keys.map((key) => keyRow(key, !isFirst && this.#versions.get(key.id) !== key.version));
-    fill("keys", rows, 6, false);
+    const changed = new Set(keys.filter((key) => !isFirst && this.#versions.get(key.id) !== key.version));
+    whenChanged(byId("keys"), [keys, changed.size], () => {
+      fill(
+        "keys",
+        keys.map((key) => keyRow(key, changed.has(key))),
+        6,
+        false,
+      );
+    });
     this.#versions = new Map(keys.map(({ id, version }) => [id, version]));
     this.#more.hidden = last?.hasMore !== true;
     this.#more.dataset.after = keys.at(-1)?.id ?? "";
+    byId("browser").hidden = last === undefined;
     byId("keys-note").textContent = `as of entry ${count(last?.appliedIndex ?? 0)}`;
   }
 }
 
-/** Shows leases and queues; hides all of it when the state machine is an application's own. */
+/** Shows leases and queues. */
 function showLeases(shown: ShownLeases | undefined): void {
-  byId("browser").hidden = shown === undefined;
   if (shown === undefined) return;
-  fill("leases", shown.leases.map(leaseRow), 4, shown.hasMore);
-  fill("queues", shown.queues.map(queueRow), 5, false);
+  const { leases, queues, hasMore } = shown;
+  whenChanged(byId("leases"), [leases, hasMore], () => fill("leases", leases.map(leaseRow), 4, hasMore));
+  whenChanged(byId("queues"), queues, () => fill("queues", queues.map(queueRow), 5, false));
 }
 
 /** Returns an answer of the node; undefined when it shows no keys. */

@@ -35,7 +35,19 @@ export function byId(id: string): HTMLElement {
 
 /** Fills a definition list. */
 export function define(list: HTMLElement, facts: readonly (readonly [string, string])[]): void {
-  list.replaceChildren(
-    ...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
-  );
+  whenChanged(list, facts, () => {
+    list.replaceChildren(
+      ...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
+    );
+  });
+}
+
+const shown = new WeakMap<Node, string>();
+
+/** Calls `draw` when what an element shows has changed since the last call for it. */
+export function whenChanged(about: Node, data: unknown, draw: () => void): void {
+  const text = JSON.stringify(data);
+  if (shown.get(about) === text) return;
+  shown.set(about, text);
+  draw();
 }

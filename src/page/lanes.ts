@@ -38,7 +38,13 @@ class Lane {
   readonly #button: HTMLElement;
 
   constructor(id: string) {
-    this.#button = actionButton("Let it lead", `Hand leadership over to ${id}?`, "lead", id);
+    this.#button = actionButton({
+      label: "Let it lead",
+      spoken: `Let it lead: ${id}`,
+      question: () => `Hand leadership over to ${id}?`,
+      action: "lead",
+      about: id,
+    });
     const name = element("div", { class: "lane-name" }, this.#about, this.#button);
     this.element = element("li", {}, name, this.#drawing);
   }
@@ -96,6 +102,7 @@ function draw(log: ShownLog, progress: ShownMember["progress"], scale: Scale, la
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
     shape("rect", { class: "track", x: 0.5, y: 6.5, width: WIDTH - 1, height: 13 }),
+    ...bar("trimmed", scale.first, start),
     ...bar("kept", start, Math.max(start, Math.min(log.snapshot, log.last))),
     ...bar("committed", Math.max(start, log.snapshot), log.commit),
     ...bar("uncommitted", Math.max(start, log.commit), log.last),

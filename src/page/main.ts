@@ -1,18 +1,21 @@
-import type { ChartPoint, Hello, Present, ShownSnapshot, ShownTransfer } from "../monitor/feed/shown.js";
+import type { ChartPoint, Hello, Present } from "../monitor/feed/shown.js";
 import type { TimelineEntry } from "../node/measures/happenings.js";
-import { actionButton } from "./actions.js";
+import { actionButton, allowActions } from "./actions.js";
 import { Browser } from "./browser.js";
 import { Charts } from "./charts.js";
-import { byId, define, element } from "./dom.js";
+import { byId, define, element, whenChanged } from "./dom.js";
 import { drawMembers } from "./lanes.js";
 import { NodeFeed, signIn } from "./node_api.js";
-import { bytes, count, duration } from "./text.js";
+import { showSnapshots } from "./snapshots.js";
+import { count } from "./text.js";
 import { TimelineList } from "./timeline.js";
+import { TransferList } from "./transfers.js";
 
 // Shows a cluster as one of its nodes sees it, live.
 
 const charts = new Charts();
 const timeline = new TimelineList();
+const transfers = new TransferList();
 const browser = new Browser();
 
 /** Time without a message after which the page says so, in ms. */
@@ -40,6 +43,8 @@ on<Hello>("hello", (message) => {
   hello = message;
   document.title = `${message.node} · Cairn`;
   byId("node").textContent = message.node;
+  allowActions(message.mayAct);
+  browser.begin(message.mayAct);
   charts.begin(message.points);
   timeline.begin(message.timeline);
 });
@@ -47,11 +52,16 @@ on<ChartPoint>("point", (point) => charts.add(point));
 on<TimelineEntry>("happening", (entry) => timeline.add(entry));
 on<Present>("present", show);
 
-byId("snapshot-actions").append(actionButton("Take a snapshot", "Take a snapshot of this node now?", "snapshot"));
+byId("snapshot-actions").append(
+  actionButton({
+    label: "Take a snapshot",
+    question: () => `Take a snapshot of ${hello?.node ?? "this node"} now?`,
+    action: "snapshot",
+  }),
+);
 setInterval(showConnection, 1_000);
 signIn(() => {
   void feed.open();
-  void browser.look();
 });
 void feed.open();
 
@@ -70,43 +80,16 @@ function show(present: Present): void {
   ]);
   const warnings = byId("warnings");
   warnings.hidden = present.warnings.length === 0;
-  warnings.querySelector("ul")?.replaceChildren(...present.warnings.map((text) => element("li", {}, text)));
+  // Nothing that stays as it is is made anew: a reader may be in the middle of it.
+  whenChanged(warnings, present.warnings, () => {
+    warnings.querySelector("ul")?.replaceChildren(...present.warnings.map((text) => element("li", {}, text)));
+  });
   drawMembers(present, hello?.node ?? "");
-  const rows = present.snapshots.map((snapshot) => snapshotRow(snapshot, present.unixMs));
-  byId("snapshots")
-    .querySelector("tbody")
-    ?.replaceChildren(...(rows.length > 0 ? rows : [emptyRow()]));
-  const transfers = present.transfers.map(transferItem);
-  byId("transfers").replaceChildren(...(transfers.length > 0 ? transfers : [element("li", { class: "soft" }, "none")]));
+  showSnapshots(present);
+  transfers.show(present.transfers);
   define(
     byId("held"),
     Object.entries(present.held).map(([name, value]) => [name.replaceAll("_", " "), count(value)]),
   );
-}
-
-function snapshotRow({ index, bytes: size, unixMs, reason }: ShownSnapshot, nowMs: number): HTMLElement {
-  const cells = [count(index), bytes(size), duration(nowMs - unixMs), reason?.replaceAll("_", " ") ?? ""];
-  return element("tr", {}, ...cells.map((text) => element("td", {}, text)));
-}
-
-function emptyRow(): HTMLElement {
-  return element("tr", {}, element("td", { colspan: 4, class: "soft" }, "none yet"));
-}
-
-function transferItem({
-  id,
-  peer,
-  direction,
-  index,
-  totalBytes,
-  doneBytes,
-  bytesPerSecond,
-}: ShownTransfer): HTMLElement {
-  const way = direction === "out" ? `to ${peer}` : `from ${peer}`;
-  const left = bytesPerSecond > 0 ? `, ${duration(((totalBytes - doneBytes) / bytesPerSecond) * 1_000)} left` : "";
-  const rate = bytesPerSecond > 0 ? `, ${bytes(bytesPerSecond)}/s` : "";
-  const text = `snapshot ${count(index)} ${way}: ${bytes(doneBytes)} of ${bytes(totalBytes)}${rate}${left}`;
-  const bar = element("progress", { max: Math.max(1, totalBytes), value: doneBytes, "aria-label": text });
-  const cancel = actionButton("Cancel", `End this transfer? ${text}`, "cancel", id);
-  return element("li", {}, text, bar, cancel);
+  browser.changed(present.members.find(({ id }) => id === hello?.node)?.log?.applied ?? 0);
 }

@@ -4,6 +4,12 @@ import { byId } from "./dom.js";
 /** The token lives as long as the tab, and is sent to this node alone. */
 const TOKEN = "cairn-token";
 
+/**
+ * Time without a message after which the feed is opened anew, in ms: a link that was cut without a
+ * word never ends a stream.
+ */
+const SILENT_MS = 8_000;
+
 /** Pause before the feed is opened again, in ms. */
 const AGAIN_MS = 1_000;
 
@@ -13,8 +19,8 @@ function credentials(): Record<string, string> {
 }
 
 /** Returns the answer for a path; throws with the node's words when it refuses. */
-export async function ask(path: string): Promise<Response> {
-  const answer = await fetch(path, { headers: credentials() });
+export async function ask(path: string, signal?: AbortSignal): Promise<Response> {
+  const answer = await fetch(path, { headers: credentials(), signal: signal ?? null });
   byId("sign-in").hidden = answer.status !== 401;
   if (answer.status === 401) throw new Error("the node asks for a token");
   if (!answer.ok && answer.status !== 404) throw new Error((await answer.text()).trim());
@@ -43,6 +49,8 @@ export function signIn(signedIn: () => void): void {
 export class NodeFeed {
   readonly #handlers = new Map<string, (data: unknown) => void>();
   #again: ReturnType<typeof setTimeout> | undefined;
+  #silence: ReturnType<typeof setTimeout> | undefined;
+  #stream = new AbortController();
 
   constructor(private readonly problem: (text: string) => void) {}
 
@@ -50,17 +58,28 @@ export class NodeFeed {
     this.#handlers.set(event, handle as (data: unknown) => void);
   }
 
-  /** Opens the stream now. */
+  /** Opens the stream now, in place of one that is open. */
   async open(): Promise<void> {
+    this.#stream.abort();
+    const stream = new AbortController();
+    this.#stream = stream;
     clearTimeout(this.#again);
     try {
-      const { body, status } = await ask("feed");
+      this.#expect();
+      const { body, status } = await ask("feed", stream.signal);
       if (status === 404 || body === null) throw new Error("the node has no feed");
       await this.#read(body);
     } catch (error) {
-      this.problem((error as Error).message);
+      if (this.#stream === stream) this.problem((error as Error).message);
     }
-    this.#again = setTimeout(() => void this.open(), AGAIN_MS);
+    if (this.#stream === stream) this.#again = setTimeout(() => void this.open(), AGAIN_MS);
+  }
+
+  /** Gives the stream up unless something comes in time. */
+  #expect(): void {
+    clearTimeout(this.#silence);
+    const stream = this.#stream;
+    this.#silence = setTimeout(() => stream.abort(), SILENT_MS);
   }
 
   async #read(body: ReadableStream<Uint8Array>): Promise<void> {
@@ -69,6 +88,7 @@ export class NodeFeed {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      this.#expect();
       text += value;
       const messages = text.split("\n\n");
       text = messages.pop() ?? "";

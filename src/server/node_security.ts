@@ -5,7 +5,8 @@ import { type Logger, silentLogger } from "../system/logger.js";
 
 // Opens a node's TLS files, and tells its log about them.
 
-export type { NodeName } from "../rpc/security/caller_certificate.js";
+export { type NodeName, nodeNamed } from "../rpc/security/caller_certificate.js";
+export { expiryWarning } from "../rpc/security/expiry.js";
 export type { MemberCredentials } from "../rpc/security/member_credentials.js";
 export type { CertificateInfo, CertificateUse, NodeTlsFiles } from "../rpc/security/tls_material.js";
 export type { NodeTls };

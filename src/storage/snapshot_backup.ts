@@ -75,8 +75,9 @@ export async function verifySnapshotFile(
   fs: FileSystem,
   path: string,
   checkPayload: PayloadChecker,
+  options?: ExaminationOptions,
 ): Promise<{ readonly header: SnapshotHeader; readonly measure: SnapshotMeasure }> {
-  const { header, measure, damage } = await examineSnapshot(fs, path, checkPayload);
+  const { header, measure, damage } = await examineSnapshot(fs, path, checkPayload, options);
   if (header === undefined || measure === undefined) throw new CairnError("CORRUPT", damage!);
   return { header, measure };
 }
@@ -103,6 +104,7 @@ export async function restoreDirectory(options: {
   readonly checkPayload: PayloadChecker;
   /** The founders. */
   readonly members: Membership;
+  readonly onProgress?: ExaminationOptions["onProgress"];
 }): Promise<SnapshotInfo> {
   const { fs, file, path, nodeId, baseId, members } = options;
   const { index, term } = options.at;
@@ -116,7 +118,7 @@ export async function restoreDirectory(options: {
     // T1: nobody is a member of the new cluster before its first entry says so.
     const meta = { index, term, membership: { index: 0, members: [] } };
     // Verified again during the copy: the file may have changed since the first check.
-    restored = await snapshots.write(meta, payloadOf(fs, file, options.checkPayload(options.at)));
+    restored = await snapshots.write(meta, payloadOf(fs, file, options.checkPayload(options.at), options.onProgress));
     return { base: { index, term, sha256: hex(restored.sha256) } };
   });
   return restored!;
@@ -126,9 +128,19 @@ export async function restoreDirectory(options: {
  * Yields the chunks of the payload, each valid until the caller asks for the next. The payload is
  * good only when the iteration has ended.
  */
-async function* payloadOf(fs: FileSystem, path: string, check: PayloadCheck): AsyncGenerator<Uint8Array, void, void> {
+async function* payloadOf(
+  fs: FileSystem,
+  path: string,
+  check: PayloadCheck,
+  onProgress: ExaminationOptions["onProgress"],
+): AsyncGenerator<Uint8Array, void, void> {
   const parser = new SnapshotParser(snapshotLabel(path), (chunk) => check.push(chunk));
-  for await (const piece of piecesOf(fs, path)) yield* parser.push(piece);
+  let readBytes = 0;
+  for await (const piece of piecesOf(fs, path)) {
+    yield* parser.push(piece);
+    readBytes += piece.byteLength;
+    onProgress?.(readBytes);
+  }
   parser.finish();
   check.finish();
 }

@@ -22,8 +22,24 @@ describe("a table", () => {
     expect(table(HEAD, ROWS, 200)).toBe(table(HEAD, ROWS, undefined));
   });
 
-  test("keeps a few characters of each column on a terminal that is too narrow for all", () => {
-    const lines = table(HEAD, ROWS, 10).split("\n");
-    expect(lines).toEqual(["ID  ADDRE…  HEALTH", "n1  10.0.…  healt…", "n2  a-ver…  slow …"]);
+  test("continues below, with its first column again, on a terminal that is too narrow for all", () => {
+    expect(table(HEAD, ROWS, 22).split("\n")).toEqual([
+      "ID  ADDRESS",
+      "n1  10.0.0.1:7101",
+      "n2  a-very-long-name-…",
+      "",
+      "ID  HEALTH",
+      "n1  healthy",
+      "n2  slow disk",
+    ]);
+  });
+
+  test.each([40, 80])("never has a line that is longer than a terminal of %d columns", (columns) => {
+    const head = ["ID", "ADDRESS", "MEMBER", "ROLE", "TERM", "COMMIT", "APPLIED", "LOG", "SNAPSHOT", "SHA-256"];
+    const row = ["n1", "10.0.0.1:7101", "voter", "follower", "12", "1234567", "1234567", "1..1234567", "1200000"];
+    const lines = table(head, [[...row, "ab".repeat(32)]], columns).split("\n");
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns);
+    for (const title of head) expect(lines.join("\n"), title).toContain(title);
+    expect(lines.join("\n")).toContain("1234567");
   });
 });

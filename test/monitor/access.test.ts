@@ -49,6 +49,19 @@ describe("an access file guards the HTTP port", () => {
     expect(await status("/leases", operator.token)).toBe(200);
   });
 
+  test("and tells a page whether its user may act", async () => {
+    const { get } = await guardedMonitor();
+    const mayAct = async (token: string) => {
+      const over = new AbortController();
+      const { body } = await get("/feed", { headers: { authorization: bearer(token) }, signal: over.signal });
+      const { value } = await body!.getReader().read();
+      over.abort();
+      return /"mayAct":(true|false)/.exec(Buffer.from(value!).toString())?.[1];
+    };
+    expect(await mayAct(operator.token)).toBe("true");
+    expect(await mayAct(reader.token)).toBe("false");
+  });
+
   test("and ends the page's events of a caller that is taken out of it", async () => {
     const { get, file, access } = await guardedMonitor();
     const { body } = await get("/feed", { headers: { authorization: bearer(reader.token) } });

@@ -1,10 +1,13 @@
 import { once } from "node:events";
 import { request } from "node:http";
-import { describe, expect, test } from "vitest";
+import { connect } from "node:net";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { Monitor } from "../../src/monitor/monitor.js";
+import type { Monitored } from "../../src/monitor/monitored.js";
 import { silentLogger } from "../../src/system/logger.js";
 import { until, untilAsync } from "../support/conditions.js";
+import { serve } from "../support/nodes/served_node.js";
 import { monitorOf, shownLeader } from "./support.js";
 
 /** Sends a request with a Host of its own, which fetch does not let callers set. */
@@ -131,5 +134,71 @@ describe("the feed of the page", () => {
       return status === 200;
     }, "there is room for another page");
     for (const { over } of viewers) over.abort();
+  });
+
+  test("cuts a page off that does not read, and no other", async () => {
+    const { get, url, node } = await shownLeader();
+    const over = new AbortController();
+    const { events } = await follow(get, over.signal);
+    const { hostname, port } = new URL(url);
+    const deaf = connect(Number(port), hostname).pause();
+    onTestFinished(() => void deaf.destroy());
+    deaf.write(`GET /feed HTTP/1.1\r\nHost: ${hostname}\r\n\r\n`);
+    const text = "w".repeat(100_000);
+    // What its kernel takes, and the node's, comes before the limit.
+    let isCutOff = false;
+    deaf.on("close", () => {
+      isCutOff = true;
+    });
+    await until(() => {
+      node.measures.timeline.add({ kind: "warning", text });
+      if (deaf.bytesRead === 0 && node.measures.timeline.entries.length > 300) deaf.resume();
+      return isCutOff;
+    }, "the page that did not read is cut off");
+    const heard = events.length;
+    node.measures.timeline.add({ kind: "cleared", text: "the end" });
+    await until(() => events.slice(heard).some(({ event }) => event === "happening"), "the other one still hears");
+    over.abort();
+  });
+
+  test("gives no place to a request that reads no events", async () => {
+    const { get } = await shownLeader();
+    for (let at = 0; at <= limits.httpViewers; at++) expect((await get("/feed", { method: "HEAD" })).status).toBe(200);
+    const over = new AbortController();
+    expect((await get("/feed", { signal: over.signal })).status).toBe(200);
+    over.abort();
+  });
+
+  test("begins anew when another node takes the place of the one that is shown", async () => {
+    const [first, second] = [await serve({ lead: true }), await serve({ lead: true })];
+    let shown: Monitored = first;
+    const { get } = await monitorOf(() => shown);
+    const over = new AbortController();
+    const { events } = await follow(get, over.signal);
+    await until(() => events.some(({ event }) => event === "present"), "the first is shown");
+    shown = second;
+    await until(() => events.filter(({ event }) => event === "hello").length === 2, "the second is shown");
+    expect(events.findLast(({ event }) => event === "hello")).toMatchObject({
+      data: { cluster: second.node.clusterId },
+    });
+    over.abort();
+  });
+
+  test("survives a look that fails, and looks again", async () => {
+    const served = await serve({ lead: true });
+    let isBroken = false;
+    const { get } = await monitorOf(() => {
+      if (isBroken) throw new Error("the node is in between");
+      return served;
+    });
+    const over = new AbortController();
+    const { events } = await follow(get, over.signal);
+    await until(() => events.some(({ event }) => event === "present"), "the feed tells the present");
+    isBroken = true;
+    await untilAsync(async () => (await get("/readyz")).status === 500, "requests fail");
+    isBroken = false;
+    const heard = events.length;
+    await until(() => events.slice(heard).some(({ event }) => event === "present"), "the feed continues");
+    over.abort();
   });
 });

@@ -3,7 +3,6 @@ import { CairnError } from "../../base/errors.js";
 import type { AdminClient } from "../../client/admin/cluster_admin.js";
 import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
 import { idText } from "../options/options.js";
-import { stepOn } from "../output/progress.js";
 
 /** Time limit for the leader to confirm that it leads, in milliseconds. */
 const ANSWER_MS = 2_000;
@@ -26,12 +25,15 @@ export function leaderCommand(): Command {
     .description("Hand leadership over to a voter.")
     .argument("[id]", "the voter to lead (default: the most caught-up one)", idText)
     .action((id: string | undefined, options: OperatorOptions) =>
-      withCluster(options, async (cluster) => {
-        const end = options.json ? () => {} : stepOn(process.stderr, "handing leadership over");
-        const transfer = (admin: AdminClient) => admin.transferLeadership({ nodeId: id ?? "" });
-        const { leaderId } = await cluster.onLeader(transfer).finally(end);
-        await printResult(options, { leader: leaderId }, `${leaderId} leads`);
-      }),
+      withCluster(
+        options,
+        async (cluster) => {
+          const transfer = (admin: AdminClient) => admin.transferLeadership({ nodeId: id ?? "" });
+          const { leaderId } = await cluster.onLeader(transfer);
+          await printResult(options, { leader: leaderId }, `${leaderId} leads`);
+        },
+        "handing leadership over",
+      ),
     );
   return leader;
 }

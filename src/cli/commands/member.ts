@@ -4,7 +4,6 @@ import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import type { ClusterMember } from "../../client/status.js";
 import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
 import { address, idText, wholeNumber } from "../options/options.js";
-import { stepOn } from "../output/progress.js";
 import { table } from "../output/table.js";
 
 type Members = typeof import("../../client/admin/members.js");
@@ -47,10 +46,9 @@ async function show(
   options: OperatorOptions,
   work: (cluster: ClusterAdmin, members: Members) => Promise<ClusterMember[]>,
 ): Promise<void> {
-  const end = options.json ? () => {} : stepOn(process.stderr, "waiting for the cluster");
   const members = await withCluster(options, async (cluster) =>
     work(cluster, await import("../../client/admin/members.js")),
-  ).finally(end);
+  );
   const rows = members.map(({ id, address: at, role }) => [id, at, role]);
   await printResult(options, { members }, table(["ID", "ADDRESS", "ROLE"], rows));
 }

@@ -5,6 +5,7 @@ import { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import type { ClientTls } from "../../client/security/connection.js";
 import { memberList } from "../options/cluster_ids.js";
 import { exitCodes } from "../output/exit_codes.js";
+import { asStep, endStep } from "../output/progress.js";
 import { type StopReason, untilSignal } from "../output/signals.js";
 import type { ClusterOptions } from "./cluster.js";
 import { checkCluster, clusterMembers, dataOf } from "./cluster_checks.js";
@@ -63,10 +64,9 @@ export async function runCluster(options: ClusterOptions, flags: readonly string
   };
   const listening = Promise.all(nodes.map((node) => node.listening));
   const failed = Promise.all(nodes.map((node) => node.exited)).then(() => "failed" as const);
-  const started = await Promise.race([
-    listening.then(() => "listening" as const).catch(() => "failed" as const),
-    signal,
-  ]);
+  const started = await asStep("starting the nodes", {}, () =>
+    Promise.race([listening.then(() => "listening" as const).catch(() => "failed" as const), signal]),
+  );
   if (started !== "listening") {
     await stop();
     process.exit(started === "failed" ? exitCodes.failed : exitCodes.ok);
@@ -153,7 +153,7 @@ async function announce(
     { tls },
   );
   const found = leaderOfAll(admin).catch(() => undefined);
-  const leader = await Promise.race([found, signal.then(() => undefined)]);
+  const leader = await asStep("waiting for a leader", {}, () => Promise.race([found, signal.then(() => undefined)]));
   admin.close();
   if (leader === undefined) return;
   print(`${nodes.find(({ address }) => address === leader)?.id ?? leader} leads`);
@@ -194,5 +194,6 @@ function print(text: string): void {
 }
 
 function complain(text: string): void {
+  endStep();
   process.stderr.write(`cairn cluster: ${text}\n`);
 }

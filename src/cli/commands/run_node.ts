@@ -10,6 +10,7 @@ import type { StartSettings } from "../options/start_settings.js";
 import { exitCodes } from "../output/exit_codes.js";
 import { standardErrorLogger } from "../output/log.js";
 import { type EventContext, eventJson, eventText, isTrouble, type NodeEvent } from "../output/member_events.js";
+import { asStep, endStep } from "../output/progress.js";
 import { reportFatal } from "../output/report.js";
 import { untilSignal } from "../output/signals.js";
 
@@ -31,7 +32,8 @@ export async function runNode(settings: StartSettings): Promise<void> {
     // A start may wait for a long time, or be busy; ending it is no worse than a crash.
     if (!isStarted) giveUp = setTimeout(() => process.exit(exitCodes.ok), START_PATIENCE_MS);
   });
-  const member = await startMember(settings, logger, starting.signal).catch((error: unknown) => {
+  const start = () => startMember(settings, logger, starting.signal);
+  const member = await asStep(`node ${settings.id} is starting`, settings, start).catch((error: unknown) => {
     if (starting.signal.aborted) process.exit(exitCodes.ok);
     throw error;
   });
@@ -129,6 +131,7 @@ function claimOf({ id, members, elections, clusterId, derivedClusterId, join }: 
 }
 
 function tell(event: NodeEvent, context: EventContext, json: boolean): void {
+  endStep();
   if (json) process.stdout.write(`${eventJson(event, context)}\n`);
   if (isTrouble(event)) process.stderr.write(`cairn: ${eventText(event, context)}\n`);
   else if (!json) process.stdout.write(`${eventText(event, context)}\n`);

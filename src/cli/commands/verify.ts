@@ -3,7 +3,6 @@ import { hex } from "../../encoding/snapshot_format.js";
 import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
 import { idText } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
-import { stepOn } from "../output/progress.js";
 import { table } from "../output/table.js";
 
 interface VerifyOptions extends OperatorOptions {
@@ -37,24 +36,27 @@ export function verifyCommand(): Command {
     .option("--node <id>", "which member asks the others (default: the leader)", idText)
     .addHelpText("after", HELP)
     .action(async (options: VerifyOptions) => {
-      const end = options.json ? () => {} : stepOn(process.stderr, "comparing the states");
-      const found = await withCluster(options, async (cluster): Promise<Verified> => {
-        // The leader knows the members: a node that was removed may not.
-        const { index, digests, allEqual } =
-          options.node === undefined
-            ? await cluster.onLeader((leader) => leader.verifyState({}))
-            : await (await cluster.member(options.node)).admin.verifyState({});
-        return {
-          equal: allEqual,
-          index: Number(index),
-          members: digests.map(({ nodeId, sha256, differs, error }) => ({
-            id: nodeId,
-            ...(sha256.byteLength > 0 && { sha256: hex(sha256) }),
-            ...(differs && { differs }),
-            ...(error !== "" && { error }),
-          })),
-        };
-      }).finally(end);
+      const found = await withCluster(
+        options,
+        async (cluster): Promise<Verified> => {
+          // The leader knows the members: a node that was removed may not.
+          const { index, digests, allEqual } =
+            options.node === undefined
+              ? await cluster.onLeader((leader) => leader.verifyState({}))
+              : await (await cluster.member(options.node)).admin.verifyState({});
+          return {
+            equal: allEqual,
+            index: Number(index),
+            members: digests.map(({ nodeId, sha256, differs, error }) => ({
+              id: nodeId,
+              ...(sha256.byteLength > 0 && { sha256: hex(sha256) }),
+              ...(differs && { differs }),
+              ...(error !== "" && { error }),
+            })),
+          };
+        },
+        "comparing the states",
+      );
       if (!found.equal)
         process.exitCode = found.members.some(({ differs }) => differs) ? exitCodes.no : exitCodes.failed;
       await printResult(options, found, verifiedText(found));

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { print } from "../output/output.js";
+import { asStep, endStep } from "../output/progress.js";
 import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "./connection.js";
 import { DEFAULT_ENDPOINTS, endpointsOption } from "./options.js";
 
@@ -15,10 +16,14 @@ export function operatorCommand(command: Command): Command {
   return addConnectionOptions(command.addOption(endpointsOption()).option("--json", "print JSON"));
 }
 
-/** Does `work` with the cluster, and closes its connections. */
+/**
+ * Does `work` with the cluster, and closes its connections. `step` tells a person what takes long,
+ * until something is printed.
+ */
 export async function withCluster<Result>(
   { endpoints, ...flags }: OperatorOptions,
   work: (cluster: ClusterAdmin) => Promise<Result>,
+  step: string | false = "waiting for the cluster",
 ): Promise<Result> {
   const { ClusterAdmin } = await import("../../client/admin/cluster_admin.js");
   const cluster = new ClusterAdmin(endpoints, {
@@ -26,7 +31,7 @@ export async function withCluster<Result>(
     areGuessed: endpoints === DEFAULT_ENDPOINTS,
   });
   try {
-    return await work(cluster);
+    return await asStep(step, flags, () => work(cluster));
   } finally {
     cluster.close();
   }
@@ -43,5 +48,6 @@ export async function printResult(
 
 /** Writes the result to standard error instead, when standard output holds data. */
 export function note({ json }: Pick<OperatorOptions, "json">, result: object, text: string): void {
+  endStep();
   process.stderr.write(`${json ? JSON.stringify(result) : text}\n`);
 }

@@ -1,4 +1,5 @@
 import { CairnError } from "../../base/errors.js";
+import { endStep } from "./progress.js";
 
 // Writes to standard output, which may be closed at any time: `cairn kv range | head` is no
 // failure.
@@ -22,6 +23,7 @@ export function ignoreBrokenStreams(): void {
  */
 export async function print(data: string | Uint8Array): Promise<boolean> {
   if (isReaderGone) return false;
+  endStep();
   const error = await new Promise<NodeJS.ErrnoException | null | undefined>((resolve) => {
     process.stdout.write(data, resolve);
   });

@@ -26,6 +26,7 @@ export function progressOn(stream: NodeJS.WriteStream): ProgressDisplay {
       const now = performance.now();
       if (now - drawn < REDRAW_MS && doneBytes < totalBytes) return;
       drawn = now;
+      endStep();
       stream.write(`\r${progressText(doneBytes, totalBytes, now - started)}\x1b[K`);
     },
     end() {
@@ -37,12 +38,21 @@ export function progressOn(stream: NodeJS.WriteStream): ProgressDisplay {
 /** Time after which a step that has no measure says that it is under way, in milliseconds. */
 const STEP_SHOWN_MS = 1_000;
 
+/** Ends the step that is shown; a terminal shows one at a time. */
+let endShown: () => void = () => {};
+
+/** Ends the step that is shown, if any: call it before anything else is written to the terminal. */
+export function endStep(): void {
+  endShown();
+}
+
 /**
  * Shows on a terminal that a step is under way, and for how long, once it takes more than a second.
- * Returns a function that ends the display.
+ * Returns a function that ends the display; so does the next output of the command.
  */
 export function stepOn(stream: NodeJS.WriteStream, text: string): () => void {
   if (!stream.isTTY) return () => {};
+  endStep();
   const started = performance.now();
   let isShown = false;
   const timer = setInterval(() => {
@@ -50,10 +60,31 @@ export function stepOn(stream: NodeJS.WriteStream, text: string): () => void {
     stream.write(`\r${text}: ${Math.round((performance.now() - started) / 1_000)} s\x1b[K`);
   }, STEP_SHOWN_MS);
   timer.unref();
-  return () => {
+  const end = () => {
     clearInterval(timer);
     if (isShown) stream.write("\r\x1b[K");
+    isShown = false;
+    if (endShown === end) endShown = () => {};
   };
+  endShown = end;
+  return end;
+}
+
+/**
+ * Does `work` as a step that is shown on the terminal, unless the output is for a program; false
+ * shows nothing.
+ */
+export async function asStep<Result>(
+  text: string | false,
+  { json }: { readonly json?: boolean | undefined },
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const end = json || text === false ? () => {} : stepOn(process.stderr, text);
+  try {
+    return await work();
+  } finally {
+    end();
+  }
 }
 
 /** Formats the progress line: ` 42 %  420.0 of 1000.0 MB  105.0 MB/s  6 s left`. */

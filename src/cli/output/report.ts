@@ -1,6 +1,7 @@
 import type { CommanderError } from "commander";
 import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { exitCodes } from "./exit_codes.js";
+import { endStep } from "./progress.js";
 
 /** Advice to the user for each error code. The error's message is more specific where possible. */
 const advice: Readonly<Record<CairnErrorCode, string>> = {
@@ -139,9 +140,11 @@ function isOfSystem(error: Error): error is NodeJS.ErrnoException {
 }
 
 function writeJson(object: object): void {
+  endStep();
   process.stderr.write(`${JSON.stringify(object)}\n`);
 }
 
 function writeText(text: string): void {
+  endStep();
   process.stderr.write(`cairn: ${text}\n`);
 }

@@ -1,18 +1,26 @@
-import { stat } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { limits } from "../../base/limits.js";
 import { version } from "../../base/version.js";
 import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
-import { transfersOf } from "../../server/admin/admin_transfers.js";
 import { beginEvents, send } from "../http_server.js";
-import type { Monitored, MonitoredNode } from "../monitored.js";
+import { type Monitored, type MonitoredNode, warningsOf } from "../monitored.js";
 import type { ProcessFigures } from "../process_figures.js";
 import { MembersView } from "./members.js";
 import { POINT_MS, Sampler } from "./sampler.js";
-import type { Hello, Present, ShownSnapshot, ShownTransfer } from "./shown.js";
+import type { Hello, Present } from "./shown.js";
+import { snapshotsOf } from "./snapshots.js";
+import { TransfersView } from "./transfers.js";
 
 /** Time between two looks while somebody watches, in ms. */
 const LOOK_MS = 1_000;
+
+/** The rights of a page's user. */
+export interface ViewerRights {
+  /** Returns whether the page may still see this. */
+  readonly mayStay: () => boolean;
+  /** Whether its user may carry out actions; those of a page that lies are refused all the same. */
+  readonly mayAct: boolean;
+}
 
 /**
  * Tells the pages of a node what happens: one stream of events each, all made once. Without a page
@@ -21,10 +29,13 @@ const LOOK_MS = 1_000;
 export class Feed {
   readonly #sampler: Sampler;
   readonly #members: MembersView;
-  /** The pages, each with a check whether it may still see this. */
-  readonly #viewers = new Map<ServerResponse, () => boolean>();
+  readonly #transfers = new TransfersView();
+  readonly #viewers = new Map<ServerResponse, ViewerRights>();
   readonly #sampling: NodeJS.Timeout;
   #looking: NodeJS.Timeout | undefined;
+  #isLooking = false;
+  /** Message of the last look, for a page that comes before the next; undefined without pages. */
+  #latest: string | undefined;
   /** The node whose timeline is followed. */
   #followed: MonitoredNode | undefined;
   #unfollow: (() => void) | undefined;
@@ -33,6 +44,7 @@ export class Feed {
     private readonly monitored: () => Monitored | undefined,
     figures: ProcessFigures,
     members: MemberCredentials | undefined,
+    private readonly onError: (error: unknown) => void,
   ) {
     this.#sampler = new Sampler(figures);
     this.#members = new MembersView(members);
@@ -41,7 +53,7 @@ export class Feed {
   }
 
   /** Serves one page until it goes away, or `mayStay` says that it must. */
-  readonly serve = (response: ServerResponse, mayStay: () => boolean): void => {
+  readonly serve = (response: ServerResponse, rights: ViewerRights): void => {
     const shown = this.monitored();
     const isFull = this.#viewers.size >= limits.httpViewers;
     if (shown === undefined || isFull) {
@@ -50,18 +62,15 @@ export class Feed {
       return;
     }
     beginEvents(response);
-    this.#viewers.set(response, mayStay);
-    response.on("close", () => this.#left(response));
+    // A caller of HEAD reads no events, and would hold its place for nothing.
+    if (response.req.method === "HEAD") return void response.end();
     this.#follow(shown.node);
-    const hello: Hello = {
-      node: shown.node.id,
-      cluster: shown.node.clusterId,
-      version,
-      points: this.#sampler.points,
-      timeline: shown.node.measures.timeline.entries,
-    };
-    response.write(message("hello", hello));
-    void this.#look();
+    this.#viewers.set(response, rights);
+    response.on("close", () => this.#left(response));
+    response.write(message("hello", this.#hello(shown.node, rights)));
+    // A crowd that comes at once must not ask the members once for each.
+    if (this.#latest !== undefined) response.write(this.#latest);
+    else void this.#look();
     this.#looking ??= setInterval(() => void this.#look(), LOOK_MS);
   };
 
@@ -73,55 +82,75 @@ export class Feed {
     this.#members.close();
   }
 
+  #hello(node: MonitoredNode, { mayAct }: ViewerRights): Hello {
+    const { id, clusterId: cluster, measures } = node;
+    return { node: id, cluster, version, mayAct, points: this.#sampler.points, timeline: measures.timeline.entries };
+  }
+
   #left(response: ServerResponse): void {
     this.#viewers.delete(response);
     if (this.#viewers.size > 0) return;
     clearInterval(this.#looking);
     this.#looking = undefined;
+    this.#latest = undefined;
   }
 
+  /** Never throws: nobody would catch it. */
   #sample(): void {
-    const shown = this.monitored();
-    const point = shown && this.#sampler.sample(shown, Date.now());
-    if (point !== undefined) this.#tell("point", point);
+    try {
+      const shown = this.monitored();
+      const point = shown && this.#sampler.sample(shown);
+      if (point !== undefined) this.#tell(message("point", point));
+    } catch (error) {
+      this.onError(error);
+    }
   }
 
+  /** Never rejects. */
   async #look(): Promise<void> {
-    const shown = this.monitored();
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    try {
+      await this.#lookAt(this.monitored());
+    } catch (error) {
+      this.onError(error);
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+
+  async #lookAt(shown: Monitored | undefined): Promise<void> {
     if (shown === undefined) return;
-    const { node, server } = shown;
+    const { node, server, peerAddresses } = shown;
     this.#follow(node);
-    for (const [viewer, mayStay] of this.#viewers) if (!mayStay()) viewer.end();
-    await this.#members.look(node);
+    for (const [viewer, { mayStay }] of this.#viewers) if (!mayStay()) viewer.end();
+    await this.#members.look(node, peerAddresses);
     const present: Present = {
       unixMs: Date.now(),
       leader: node.raft.leader ?? "",
       term: node.raft.term,
       members: this.#members.members(node),
       snapshots: await snapshotsOf(node),
-      transfers: transfersShown(node),
-      warnings: [...node.fitness.warnings, ...node.snapshotting.warnings, ...node.protocol.warnings],
+      transfers: this.#transfers.of(node, performance.now()),
+      warnings: warningsOf(shown),
       held: server.holdings,
     };
-    this.#tell("present", present);
+    if (this.#viewers.size === 0) return;
+    this.#latest = message("present", present);
+    this.#tell(this.#latest);
   }
 
-  /** Follows the timeline of the present node. */
+  /** Follows the timeline of the present node; the pages begin anew when it is another one. */
   #follow(node: MonitoredNode): void {
     if (this.#followed === node) return;
     this.#followed = node;
     this.#unfollow?.();
-    this.#unfollow = node.measures.timeline.follow((entry) => this.#tell("happening", entry));
+    this.#unfollow = node.measures.timeline.follow((entry) => this.#tell(message("happening", entry)));
+    for (const [viewer, rights] of this.#viewers) write(viewer, message("hello", this.#hello(node, rights)));
   }
 
-  #tell(event: string, data: unknown): void {
-    if (this.#viewers.size === 0) return;
-    const text = message(event, data);
-    for (const viewer of this.#viewers.keys()) {
-      // A page that does not read gets nothing more, and comes again when it wakes up.
-      if (viewer.writableLength > limits.httpViewerBytes) viewer.destroy();
-      else viewer.write(text);
-    }
+  #tell(text: string): void {
+    for (const viewer of this.#viewers.keys()) write(viewer, text);
   }
 }
 
@@ -129,25 +158,8 @@ function message(event: string, data: unknown): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }
 
-async function snapshotsOf({ snapshots, snapshotting }: MonitoredNode): Promise<ShownSnapshot[]> {
-  const { last } = snapshotting;
-  return Promise.all(
-    snapshots.list().map(async ({ index, fileBytes: bytes, path }) => {
-      const found = await stat(path).catch(() => undefined);
-      const reason = last?.index === index ? last.reason : undefined;
-      return { index, bytes, unixMs: Math.round(found?.mtimeMs ?? 0), reason };
-    }),
-  );
-}
-
-function transfersShown(node: MonitoredNode): ShownTransfer[] {
-  return transfersOf(node).map(({ id, peerId, sending, index, totalBytes, doneBytes, bytesPerSecond }) => ({
-    id: id ?? "",
-    peer: peerId ?? "",
-    direction: sending === true ? "out" : "in",
-    index: Number(index),
-    totalBytes: Number(totalBytes),
-    doneBytes: Number(doneBytes),
-    bytesPerSecond: Number(bytesPerSecond ?? 0),
-  }));
+/** A page that does not read gets nothing more, and comes again when it wakes up. */
+function write(viewer: ServerResponse, text: string): void {
+  if (viewer.writableLength > limits.httpViewerBytes) viewer.destroy();
+  else if (!viewer.writableEnded) viewer.write(text);
 }

@@ -1,5 +1,5 @@
 import { type HistogramView, quantileOf } from "../../base/measures.js";
-import type { Monitored } from "../monitored.js";
+import type { Monitored, MonitoredNode } from "../monitored.js";
 import type { ProcessFigures } from "../process_figures.js";
 import type { ChartFigure, ChartPoint } from "./shown.js";
 import { chartFigures } from "./shown.js";
@@ -12,7 +12,9 @@ export const POINT_MS = 2_000;
 
 /** The counts at the last point. */
 interface Counts {
-  readonly unixMs: number;
+  /** By a clock that nobody sets. */
+  readonly ms: number;
+  readonly measures: MonitoredNode["measures"];
   readonly writes: HistogramView;
   readonly reads: HistogramView;
   readonly syncs: HistogramView;
@@ -26,10 +28,11 @@ export class Sampler {
   constructor(private readonly figures: ProcessFigures) {}
 
   /** Makes the next point; returns it, but the first time, when nothing can be compared. */
-  sample({ node }: Monitored, unixMs: number): ChartPoint | undefined {
+  sample({ node }: Monitored, ms = performance.now(), unixMs = Date.now()): ChartPoint | undefined {
     const { measures } = node;
     const counts = {
-      unixMs,
+      ms,
+      measures,
       writes: measures.writes.view(),
       reads: measures.reads.view(),
       syncs: measures.logSyncs.view(),
@@ -37,8 +40,8 @@ export class Sampler {
     const last = this.#last;
     this.#last = counts;
     // A node that took this one's place counts from the beginning.
-    if (last === undefined || counts.writes.count < last.writes.count) return undefined;
-    const seconds = (unixMs - last.unixMs) / 1_000;
+    if (last?.measures !== measures || ms <= last.ms) return undefined;
+    const seconds = (ms - last.ms) / 1_000;
     const writes = difference(counts.writes, last.writes);
     const values: Readonly<Record<ChartFigure, number | undefined>> = {
       writes: writes.count / seconds,

@@ -31,7 +31,7 @@ export interface ShownMember {
   readonly role: string | undefined;
   readonly term: number | undefined;
   readonly log: ShownLog | undefined;
-  /** Known when the node that shows the page leads. */
+  /** As the leader tells; undefined for the leader, and while nobody leads. */
   readonly progress: ShownProgress | undefined;
   readonly verdict: string;
   readonly reason: string;
@@ -40,9 +40,9 @@ export interface ShownMember {
 export interface ShownSnapshot {
   readonly index: number;
   readonly bytes: number;
-  /** Time of the file. */
-  readonly unixMs: number;
-  /** Known for the newest since the start. */
+  /** Time of the file; undefined when it is gone by now. */
+  readonly unixMs: number | undefined;
+  /** Known for those since the node's start. */
   readonly reason: string | undefined;
 }
 
@@ -75,11 +75,13 @@ export type ChartFigure = (typeof chartFigures)[number];
 /** A point of the charts: its time, then a value for each figure; null where none is known. */
 export type ChartPoint = readonly [unixMs: number, ...values: (number | null)[]];
 
-/** First message of a feed. */
+/** First message of a feed; comes again when another node has taken the place of this one. */
 export interface Hello {
   readonly node: string;
   readonly cluster: string;
   readonly version: string;
+  /** Whether the page's user may carry out actions. */
+  readonly mayAct: boolean;
   readonly points: readonly ChartPoint[];
   readonly timeline: readonly TimelineEntry[];
 }

@@ -1,5 +1,6 @@
 import { version } from "../../base/version.js";
 import { healthVerdicts } from "../../node/health/health.js";
+import { warningsOf } from "../monitored.js";
 import type { ProcessFigures } from "../process_figures.js";
 import { type Family, MS, one } from "./family.js";
 
@@ -77,7 +78,7 @@ export function processFamilies(figures: ProcessFigures): readonly Family[] {
       "gauge",
       "cairn_warnings",
       "Problems that need an operator; the status and the page tell them in words.",
-      ({ node }) => node.fitness.warnings.length + node.snapshotting.warnings.length + node.protocol.warnings.length,
+      (from) => warningsOf(from).length,
     ),
   ];
 }

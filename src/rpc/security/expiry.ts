@@ -3,6 +3,9 @@ import type { CertificateInfo } from "./tls_material.js";
 
 // Warns of certificates that are about to end.
 
+/** The part of a certificate that tells when it ends. */
+type DatedCertificate = Omit<CertificateInfo, "names">;
+
 const DAY_MS = 24 * 3_600_000;
 
 /**
@@ -14,12 +17,12 @@ const LIFE_LEFT = 1 / 3;
 const FURTHER_DAYS = [7, 1, 0];
 
 /** Returns the whole days until the end of a certificate; below 0 after it. */
-export function daysLeft({ expiresMs }: CertificateInfo, nowMs: number): number {
+export function daysLeft({ expiresMs }: DatedCertificate, nowMs: number): number {
   return Math.floor((expiresMs - nowMs) / DAY_MS);
 }
 
 /** Describes a certificate that ends soon, or has ended; undefined for any other. */
-export function expiryWarning(info: CertificateInfo, nowMs: number): string | undefined {
+export function expiryWarning(info: DatedCertificate, nowMs: number): string | undefined {
   const { startsMs, expiresMs } = info;
   const leastMs = Math.min(limits.certificateWarningDays * DAY_MS, (expiresMs - startsMs) * LIFE_LEFT);
   if (expiresMs - nowMs >= leastMs) return undefined;
@@ -40,7 +43,7 @@ export class ExpiryWatch {
   #told = new Map<string, number>();
 
   /** Returns the warnings to log now. */
-  look(certificates: readonly CertificateInfo[], nowMs: number): string[] {
+  look(certificates: readonly DatedCertificate[], nowMs: number): string[] {
     const told = new Map<string, number>();
     const due: string[] = [];
     for (const info of certificates) {

@@ -33,6 +33,8 @@ export interface CertificateInfo {
   readonly file: string;
   /** In one line: "CN=n1, O=Example". */
   readonly subject: string;
+  /** Subject alternative names in Node's form: "DNS:db.example", "URI:cairn://c1/node/n2". */
+  readonly names: readonly string[];
   /** Begin and end of its validity, in ms since 1970. */
   readonly startsMs: number;
   readonly expiresMs: number;
@@ -126,7 +128,8 @@ function nodeOf({ subjectAltName }: X509Certificate, file: string): NodeName {
 }
 
 function infoOf(use: CertificateUse, file: string, certificate: X509Certificate): CertificateInfo {
-  const { subject, validFrom, validTo } = certificate;
+  const { subject, subjectAltName, validFrom, validTo } = certificate;
   const line = subject?.replaceAll("\n", ", ") ?? "";
-  return { use, file, subject: line, startsMs: Date.parse(validFrom), expiresMs: Date.parse(validTo) };
+  const names = alternativeNames(subjectAltName);
+  return { use, file, subject: line, names, startsMs: Date.parse(validFrom), expiresMs: Date.parse(validTo) };
 }

@@ -124,10 +124,12 @@ export function statusToMessage(
     logSync,
     process: processToMessage(),
     health: health.map(({ id, verdict, reason }) => ({ nodeId: id, verdict: verdicts[verdict], reason })),
-    certificates: (security?.certificates ?? []).map(({ use, subject, file, expiresMs }) => ({
+    certificates: (security?.certificates ?? []).map(({ use, subject, file, names, startsMs, expiresMs }) => ({
       use: uses[use],
       subject,
       file,
+      names: [...names],
+      startsUnixMs: BigInt(startsMs),
       expiresUnixMs: BigInt(expiresMs),
     })),
   };

@@ -37,11 +37,15 @@ export function benchCommand() {
     .addHelpText("after", HELP)
     .action(async (options: BenchOptions) => {
       const { runBench } = await import("./run_bench.js");
-      await withClient(options, async (client) => {
-        const { errors, interrupted } = await runBench(client, options);
-        if (interrupted) return exitCodes.interrupted;
-        return errors === 0 ? exitCodes.ok : exitCodes.failed;
-      });
+      await withClient(
+        options,
+        async (client) => {
+          const { errors, interrupted } = await runBench(client, options);
+          if (interrupted) return exitCodes.interrupted;
+          return errors === 0 ? exitCodes.ok : exitCodes.failed;
+        },
+        false,
+      );
     });
 }
 

@@ -3,7 +3,7 @@ import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
 import { CairnError } from "../../../base/errors.js";
 import type { CairnClient } from "../../../client.js";
 import { print } from "../../output/output.js";
-import { stepOn } from "../../output/progress.js";
+import { asStep } from "../../output/progress.js";
 import { untilSignal } from "../../output/signals.js";
 import type { BenchOptions } from "./bench.js";
 
@@ -39,11 +39,11 @@ const FAILED_PAUSE_MS = 100;
  */
 export async function runBench(client: CairnClient, options: BenchOptions): Promise<BenchResult> {
   const { prefix } = options;
-  await claim(client, prefix);
+  await asStep("waiting for the cluster", options, () => claim(client, prefix));
   const stopping = new AbortController();
   void untilSignal().then(() => stopping.abort());
   try {
-    if (options.readPercent > 0) await forEachKey(options, (key) => client.put(key, randomBytes(options.valueBytes)));
+    if (options.readPercent > 0) await asStep("making the keys", options, () => fill(client, options));
     return await new BenchRun(client, options, stopping.signal).measure();
   } finally {
     await removeKeys(client, options);
@@ -198,15 +198,16 @@ async function forEachKey(options: BenchOptions, work: (key: string) => Promise<
   }
 }
 
-async function removeKeys(client: CairnClient, options: BenchOptions): Promise<void> {
-  const end = options.json ? () => {} : stepOn(process.stderr, "removing the keys");
-  try {
+function fill(client: CairnClient, options: BenchOptions): Promise<void> {
+  return forEachKey(options, (key) => client.put(key, randomBytes(options.valueBytes)));
+}
+
+function removeKeys(client: CairnClient, options: BenchOptions): Promise<void> {
+  return asStep("removing the keys", options, async () => {
     await forEachKey(options, (key) => client.delete(key));
     // Last: as long as it exists, no other run takes the prefix.
     await client.delete(claimKey(options.prefix));
-  } finally {
-    end();
-  }
+  });
 }
 
 function resultText({ seconds, writes, reads, errors, errorCodes, interrupted }: BenchResult): string {

@@ -1,6 +1,7 @@
 import { type GetStatusResponse, NodeRole } from "../../../../gen/cairn/v1/admin_pb.js";
 import { limits } from "../../../base/limits.js";
 import { healthReportOf } from "../../output/member_health.js";
+import { certificateFindings, tells } from "./certificate_findings.js";
 import { clockFindings } from "./clock_findings.js";
 import { bytesText, type DoctorFinding, msText, ok, problem, warning } from "./findings.js";
 import type { ClusterAnswers, MemberReply } from "./members.js";
@@ -27,6 +28,7 @@ export function clusterFindings({ clusterId, leaderId, members }: ClusterAnswers
     ...members.flatMap((each) => memberFindings(each, leader)),
     ...versions(answered),
     ...clockFindings(clocks),
+    ...certificateFindings(answered, Date.now()),
     ...answered.flatMap(resources),
   ];
 }
@@ -94,7 +96,8 @@ function memberFindings(answer: MemberReply, leader: GetStatusResponse | undefin
     const text = `${health.verdict.replaceAll("_", " ")}: ${health.reason}`;
     findings.push(problem(subject, text, "docs/operations.md, 'Health', says what each verdict asks for."));
   } else findings.push(...inStep(answer, leader));
-  for (const text of status?.warnings ?? []) {
+  // The findings about certificates say the same, with what to do.
+  for (const text of (status?.warnings ?? []).filter((each) => !tells(status?.certificates ?? [], each))) {
     findings.push(warning(subject, text, "docs/operations.md, 'Warnings', says what to do."));
   }
   if (role === "learner") findings.push(learner(subject, id, wantsVote === true));

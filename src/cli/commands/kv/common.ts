@@ -5,6 +5,7 @@ import { limits } from "../../../base/limits.js";
 import type { CairnClient, KeyValue } from "../../../client.js";
 import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../../options/connection.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";
+import { asStep } from "../../output/progress.js";
 
 // The common part of the commands that read and write keys.
 
@@ -27,15 +28,19 @@ export function common(usage: string, description: string): Command {
   return addConnectionOptions(command);
 }
 
-/** Runs a command with a client; its result is the exit code. */
+/**
+ * Runs a command with a client; its result is the exit code. `step` tells a person what takes long,
+ * until something is printed.
+ */
 export async function withClient(
   { endpoints, timeoutMs, ...flags }: Common,
   act: (client: CairnClient) => Promise<number>,
+  step: string | false = "waiting for the cluster",
 ): Promise<void> {
   const { CairnClient } = await import("../../../client/client.js");
   const client = new CairnClient({ endpoints, timeoutMs, ...connectionFrom(flags) });
   try {
-    process.exitCode = await act(client);
+    process.exitCode = await asStep(step, flags, () => act(client));
   } finally {
     await client.close();
   }

@@ -47,7 +47,7 @@ export function kvCommand(): Command {
           ).conflicts(["ifValue", "ifVersion"]),
         )
         .action((key: string, value: string | undefined, flags: PutFlags) =>
-          withClient(flags, (client) => put(client, key, value, flags)),
+          withClient(flags, (client) => put(client, key, value, flags), readsInput(value) ? false : undefined),
         ),
     )
     .addCommand(
@@ -88,7 +88,7 @@ async function get(client: CairnClient, key: string, { stale, json }: ReadFlags)
 }
 
 async function put(client: CairnClient, key: string, given: string | undefined, flags: PutFlags): Promise<number> {
-  const value = given === undefined || given === "-" ? await inputBytes("valueBytes") : given;
+  const value = readsInput(given) ? await inputBytes("valueBytes") : given;
   const expected = expectation(flags);
   const lease = flags.lease === undefined ? undefined : { id: flags.lease };
   if (expected === undefined) return written(await client.put(key, value, { lease }), flags);
@@ -98,6 +98,11 @@ async function put(client: CairnClient, key: string, given: string | undefined, 
   if (current === undefined) return noKey(key);
   const text = `key ${JSON.stringify(key)} has version ${current.version} and the value ${shown(current)}`;
   return no("FAILED_PRECONDITION", text, { version: current.version, ...valueFields(current.bytes) });
+}
+
+/** Returns whether the value comes from standard input, which a person may be typing on. */
+function readsInput(given: string | undefined): given is undefined | "-" {
+  return given === undefined || given === "-";
 }
 
 function expectation({ ifValue, ifVersion, ifAbsent }: PutFlags): Expected | undefined {

@@ -56,7 +56,9 @@ export function txnCommand(): Command {
     .option("--else <step>", "a step for when a condition does not hold; may be repeated", listOf(stepOf))
     .option("--file <path>", "a JSON document with when, then and else, before what the flags add; - is standard input")
     .addHelpText("after", EXAMPLES)
-    .action((flags: TxnFlags) => withClient(flags, (client) => commit(client, flags)));
+    .action((flags: TxnFlags) =>
+      withClient(flags, (client) => commit(client, flags), flags.file === "-" ? false : undefined),
+    );
 }
 
 async function commit(client: CairnClient, flags: TxnFlags): Promise<number> {

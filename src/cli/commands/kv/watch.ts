@@ -50,7 +50,7 @@ export function watchCommand(): Command {
       if (key !== undefined && others.length > 0) {
         command.error("error: give either a key, or --prefix, or --start and --end");
       }
-      return withClient(flags, (client) => watch(client, targetOf(key, flags), flags));
+      return withClient(flags, (client) => watch(client, targetOf(key, flags), flags), false);
     });
 }
 

@@ -23,9 +23,9 @@ export function electCommand(): Command {
       "\nThe exit code is 1 when the leadership is lost.\n\nExample: cairn elect scheduler 10.0.0.7:8080",
     )
     .action((name: string, value: string | undefined, flags: ElectFlags, command: Command) => {
-      if (flags.observe) return withClient(flags, (client) => observe(client, name, flags));
+      if (flags.observe) return withClient(flags, (client) => observe(client, name, flags), false);
       if (value === undefined) command.error("error: missing required argument 'value'");
-      return withClient(flags, (client) => elect(client, name, value!, flags));
+      return withClient(flags, (client) => elect(client, name, value!, flags), "waiting to be elected");
     });
 }
 

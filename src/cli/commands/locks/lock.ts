@@ -7,6 +7,7 @@ import { note } from "../../options/operator.js";
 import { wholeNumber } from "../../options/options.js";
 import { exitCodes } from "../../output/exit_codes.js";
 import { print } from "../../output/output.js";
+import { endStep } from "../../output/progress.js";
 import { no, report } from "../../output/report.js";
 import { untilInterrupted } from "../../output/signals.js";
 import { withClient } from "../kv/common.js";
@@ -40,21 +41,27 @@ export function lockCommand(): Command {
     )
     .addHelpText("after", HELP)
     .action((name: string, command: readonly string[], flags: LockFlags) =>
-      withClient(flags, async (client) => {
-        let lock: LockHandle;
-        try {
-          lock = await untilInterrupted((signal) => client.lock(name, queueOptions(flags, signal)));
-        } catch (error) {
-          if (flags.waitMs !== undefined && hasCode(error, "TIMEOUT")) return no("TIMEOUT", error.text);
-          throw error;
-        }
-        try {
-          const [file, ...args] = command;
-          return await (file === undefined ? hold(lock, flags) : run(lock, [file, ...args], flags));
-        } finally {
-          await lock[Symbol.asyncDispose]();
-        }
-      }),
+      withClient(
+        flags,
+        async (client) => {
+          let lock: LockHandle;
+          try {
+            lock = await untilInterrupted((signal) => client.lock(name, queueOptions(flags, signal)));
+          } catch (error) {
+            if (flags.waitMs !== undefined && hasCode(error, "TIMEOUT")) return no("TIMEOUT", error.text);
+            throw error;
+          }
+          // The command writes to the same terminal.
+          endStep();
+          try {
+            const [file, ...args] = command;
+            return await (file === undefined ? hold(lock, flags) : run(lock, [file, ...args], flags));
+          } finally {
+            await lock[Symbol.asyncDispose]();
+          }
+        },
+        "waiting for the lock",
+      ),
     );
 }
 

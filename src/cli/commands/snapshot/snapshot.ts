@@ -3,7 +3,7 @@ import { limits } from "../../../base/limits.js";
 import type { ClusterAdmin } from "../../../client/admin/cluster_admin.js";
 import { note, type OperatorOptions, operatorCommand, printResult, withCluster } from "../../options/operator.js";
 import { idText, nonEmpty, wholeNumber } from "../../options/options.js";
-import { noProgress, progressOn, stepOn } from "../../output/progress.js";
+import { noProgress, progressOn } from "../../output/progress.js";
 import { untilInterrupted } from "../../output/signals.js";
 import { STANDARD_OUTPUT } from "../../output/snapshot_target.js";
 import { table } from "../../output/table.js";
@@ -29,8 +29,7 @@ export function snapshotCommand(): Command {
   nodeCommand(snapshot.command("take"))
     .description("Take a snapshot now, and trim the log behind it.")
     .action(async (options: NodeTargetOptions) => {
-      const end = options.json ? () => {} : stepOn(process.stderr, "taking the snapshot");
-      const found = await ask(options, (cluster, { take }) => take(cluster, options.node)).finally(end);
+      const found = await ask(options, (cluster, { take }) => take(cluster, options.node), "taking the snapshot");
       const { node, taken, trimmed, snapshot: newest } = found;
       const text = taken ? `took a snapshot, and trimmed ${trimmed} entries` : "has nothing new to put into a snapshot";
       await printResult(options, found, `${node} ${text}${newest === undefined ? "" : `\n${describe(newest)}`}`);
@@ -75,8 +74,9 @@ function nodeCommand(command: Command): Command {
 function ask<Found>(
   options: OperatorOptions,
   work: (cluster: ClusterAdmin, snapshots: Snapshots) => Promise<Found>,
+  step?: string,
 ): Promise<Found> {
-  return withCluster(options, async (cluster) => work(cluster, await import("./snapshots.js")));
+  return withCluster(options, async (cluster) => work(cluster, await import("./snapshots.js")), step);
 }
 
 function describe({ index, term, bytes, sha256 }: Snapshot): string {

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { CairnError } from "../../../base/errors.js";
 import { hex } from "../../../encoding/snapshot_format.js";
 import { checkKnownPayload } from "../../../machine/known_payloads.js";
@@ -72,14 +73,19 @@ export async function restoreFile(
     readonly id: string;
     readonly data: string;
     readonly cluster: ReadonlyMap<string, string>;
+    /** The file is read twice: once to verify it, once to copy it. */
+    readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   },
 ): Promise<RestoredDirectory> {
-  const { id, data, cluster } = options;
+  const { id, data, cluster, onProgress } = options;
   const members = checkMembers([...cluster].map(([id, address]) => ({ id, address, role: "voter" })));
   if (!cluster.has(id)) {
     throw new CairnError("INVALID_ARGUMENT", `--cluster names ${[...cluster.keys()].join(", ")}, but not ${id}`);
   }
-  const { header, measure } = await verifySnapshotFile(nodeFileSystem, file, checkKnownPayload);
+  const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  const read = (before: number) => (done: number) => onProgress?.(before + done, 2 * Math.max(bytes, done));
+  const verified = await verifySnapshotFile(nodeFileSystem, file, checkKnownPayload, { onProgress: read(0) });
+  const { header, measure } = verified;
   // The same on every host that restores the same file for the same founders: they can only found a
   // cluster with one base.
   const baseId = derivedClusterId("base", [hex(measure.sha256), ...memberList(members)]);
@@ -92,6 +98,7 @@ export async function restoreFile(
     nodeId: id,
     baseId,
     members,
+    onProgress: read(bytes),
   };
   const { index, term, sha256 } = await restoreDirectory(where);
   return { node: id, data, index, term, sha256: hex(sha256) };

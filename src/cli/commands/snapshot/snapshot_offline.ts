@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { printResult } from "../../options/operator.js";
 import { idText, namedAddresses, nonEmpty } from "../../options/options.js";
 import { exitCodes } from "../../output/exit_codes.js";
-import { noProgress, type ProgressDisplay, progressOn, stepOn } from "../../output/progress.js";
+import { noProgress, type ProgressDisplay, progressOn } from "../../output/progress.js";
 import { untilInterrupted } from "../../output/signals.js";
 import type { InspectedFile, RestoredDirectory } from "./snapshot_files.js";
 
@@ -85,8 +85,11 @@ export function addOfflineCommands(snapshot: Command): void {
     .action(async (file: string, options: RestoreOptions) => {
       const { restoreFile } = await import("./snapshot_files.js");
       const { id, dataDir, cluster } = options;
-      const end = options.json ? () => {} : stepOn(process.stderr, "verifying and copying the snapshot");
-      const restored = await restoreFile(file, { id, data: dataDir, cluster }).finally(end);
+      const progress = progressOf(options);
+      const onProgress = (done: number, total: number) => progress.update(done, total);
+      const restored = await restoreFile(file, { id, data: dataDir, cluster, onProgress }).finally(() =>
+        progress.end(),
+      );
       await printResult(options, restored, restoredText(restored, cluster));
     });
 }
