@@ -227,6 +227,12 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
     get certificates() {
       return security?.certificates;
     },
+    get ingressConnections() {
+      return around.ingress?.connections;
+    },
+    get refusedConnections() {
+      return security?.refusedConnections;
+    },
   };
   return started;
 }

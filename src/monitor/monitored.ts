@@ -32,6 +32,8 @@ export type MonitoredNode = Pick<
 /** The part of a node's server that is shown. */
 export interface MonitoredServer {
   readonly calls: CallMeasures;
+  /** Number of connections, by the part that they play. */
+  readonly connections: Readonly<Record<string, number>>;
   /** Number of things that the services hold for their callers, by name. */
   readonly holdings: Readonly<Record<string, number>>;
 }
@@ -45,4 +47,8 @@ export interface Monitored {
   readonly server: MonitoredServer;
   /** The certificates in use; none without TLS. */
   readonly certificates?: readonly CertificateInfo[] | undefined;
+  /** Connections of clients to the ingress processes; undefined without such processes. */
+  readonly ingressConnections?: number | undefined;
+  /** Connections refused by TLS; undefined without TLS. */
+  readonly refusedConnections?: number | undefined;
 }

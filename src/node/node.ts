@@ -18,6 +18,7 @@ import type { ElectionMode } from "../raft/timing.js";
 import type { IndexedMembership, Membership } from "../raft/types.js";
 import type { Identity } from "../storage/identity.js";
 import { type Clock, systemClock } from "../system/clock.js";
+import type { LogFacts } from "../system/log_fields.js";
 import { checkNodeOptions } from "./check_options.js";
 import type { FitnessView } from "./health/health.js";
 import type { NodeMeasures } from "./measures/node_measures.js";
@@ -98,7 +99,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.measures = parts.measures;
     this.#parts = parts;
     this.#clock = clock;
-    options.logger?.info({ ...this.recovery }, "recovered");
+    const { snapshotIndex, stateRebuilt, replayedEntries: entries, tornBytes: bytes } = this.recovery;
+    const facts: LogFacts = { snapshotIndex, stateRebuilt, entries, bytes, durationMs: Math.round(durationMs) };
+    options.logger?.info(facts, "recovered");
     parts.begin(this.elections);
   }
 

@@ -3,6 +3,7 @@ import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { CairnError, type CairnErrorCode, errorCodeOf, errorCodes } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import { limitRefusals } from "../base/refusals.js";
 import { methodName } from "./codec.js";
 
 // Translates between Cairn's errors and gRPC statuses.
@@ -111,6 +112,7 @@ export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
   const sendStatus = call.sendStatus.bind(call);
   call.sendStatus = (status) => {
     const tooLarge = status.code === grpc.status.RESOURCE_EXHAUSTED && isMessageTooLarge(status.details);
+    if (tooLarge) limitRefusals.add(isInflated(status.details) ? "inflateFactor" : "messageBytes");
     sendStatus(tooLarge ? statusFromError(messageTooLarge(status.details)) : status);
   };
   // The type asks for grpc-js's wrapper class, which only adds a layer around the same interface.
@@ -244,8 +246,12 @@ function isMessageTooLarge(details: string): boolean {
   return /larger than (max \()?\d/.test(details);
 }
 
+function isInflated(details: string): boolean {
+  return details.includes("decompresses");
+}
+
 function messageTooLarge(details: string): CairnError {
-  if (details.includes("decompresses")) {
+  if (isInflated(details)) {
     const most = `messageBytes (${limits.messageBytes}) or inflateFactor (${limits.inflateFactor})`;
     return new CairnError(
       "LIMIT_EXCEEDED",
