@@ -17,6 +17,7 @@ import type { ProposalRefusal } from "../raft/raft_answers.js";
 import type { ElectionMode } from "../raft/timing.js";
 import type { IndexedMembership, Membership } from "../raft/types.js";
 import type { Identity } from "../storage/identity.js";
+import { tracingOf } from "../base/tracing.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import type { LogFacts } from "../system/log_fields.js";
 import { checkNodeOptions } from "./check_options.js";
@@ -189,6 +190,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     const proposal = this.#parts.host.core((raft) => raft.propose(data));
     if ("refused" in proposal) throw this.#refused(proposal.refused);
     this.measures.stages.proposed(proposal.accepted.index);
+    const traceEvent = tracingOf()?.activeEvents;
+    if (traceEvent !== undefined) this.measures.stages.traced.begin(proposal.accepted.index, traceEvent);
     const committed = this.#parts.proposals.wait(proposal.accepted, signal);
     this.#parts.host.wake();
     return committed;

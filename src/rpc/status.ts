@@ -16,6 +16,11 @@ const RETRY_AFTER_KEY = "retry-after-ms";
 const SINCE_KEY = "cairn-since";
 const OLDEST_INDEX_KEY = "cairn-oldest-index";
 
+/** Returns the number of the gRPC status for an error code. */
+export function statusOfCode(code: CairnErrorCode): number {
+  return grpc.status[errorCodes[code].grpc];
+}
+
 /** Returns an error as the gRPC status that a server sends. */
 export function statusFromError(error: CairnError): { code: grpc.status; details: string; metadata: grpc.Metadata } {
   const metadata = new grpc.Metadata();
@@ -25,7 +30,7 @@ export function statusFromError(error: CairnError): { code: grpc.status; details
   setText(metadata, RETRY_AFTER_KEY, error.retryAfterMs?.toString());
   setText(metadata, SINCE_KEY, error.since?.toString());
   setText(metadata, OLDEST_INDEX_KEY, error.oldestIndex?.toString());
-  return { code: grpc.status[errorCodes[error.code].grpc], details: sendableText(error.message), metadata };
+  return { code: statusOfCode(error.code), details: sendableText(error.message), metadata };
 }
 
 /**

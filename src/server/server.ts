@@ -164,8 +164,9 @@ export class CairnServer {
     const common = { onUnexpectedError, observe: calls.observe, guard };
     // A peer's stream would never end.
     addService(server, RaftService, raftService(endpoint, admission), { ...common, stopping: stopping.signal });
-    machine.addTo(server, common);
-    addService(server, AdminService, adminService(node, comparison, options.introducer, security), common);
+    machine.addTo(server, { ...common, isTraced: true });
+    const admin = adminService(node, comparison, options.introducer, security);
+    addService(server, AdminService, admin, { ...common, isTraced: true });
     const services = [RaftService, ...machine.services, AdminService];
     const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services, access);
     const port = await bind(server, listen, security?.serverCredentials);

@@ -9,11 +9,11 @@ export interface RepeatLimitedLogger extends Logger {
   flush(): void;
 }
 
-type Level = keyof Logger;
+type LogMethod = keyof Logger;
 
 /** An event, and its repeats within the present window. */
 interface CountedEvent {
-  readonly level: Level;
+  readonly level: LogMethod;
   readonly message: string;
   readonly startedMs: number;
   written: number;
@@ -36,7 +36,7 @@ const limited = new WeakSet<Logger>();
 export function limitRepeats(logger: Logger, clock: Clock = systemClock): RepeatLimitedLogger {
   if (limited.has(logger)) return logger as RepeatLimitedLogger;
   const repeats = new Repeats(logger, clock);
-  const method = (level: Level) => (facts: LogFacts, message: string) => repeats.note(level, facts, message);
+  const method = (level: LogMethod) => (facts: LogFacts, message: string) => repeats.note(level, facts, message);
   const made = {
     debug: method("debug"),
     info: method("info"),
@@ -58,7 +58,7 @@ class Repeats {
     private readonly clock: Clock,
   ) {}
 
-  note(level: Level, facts: LogFacts, message: string): void {
+  note(level: LogMethod, facts: LogFacts, message: string): void {
     if (facts.audit !== undefined) {
       this.logger[level](facts, message);
       return;
@@ -84,7 +84,7 @@ class Repeats {
     this.#events.clear();
   }
 
-  #eventOf(level: Level, facts: LogFacts, message: string): CountedEvent {
+  #eventOf(level: LogMethod, facts: LogFacts, message: string): CountedEvent {
     const name = nameOf(level, facts, message);
     const known = this.#events.get(name);
     if (known !== undefined && this.#leftMs(known) > 0) return known;
@@ -135,7 +135,7 @@ class Repeats {
   }
 }
 
-function nameOf(level: Level, facts: LogFacts, message: string): string {
+function nameOf(level: LogMethod, facts: LogFacts, message: string): string {
   const values = identifyingFields.map((field) => (field === "err" ? String(facts.err ?? "") : facts[field]));
   return JSON.stringify([level, message, ...values]);
 }

@@ -57,7 +57,7 @@ async function useIt({ address, event }: RunningNode, files: DevFiles): Promise<
   const channel = openChannel(address, { credentials: clientCredentials(tls), token: () => ops.token });
   const admin = channel.client(AdminService);
   await admin.takeSnapshot({});
-  await failure("NOT_FOUND", admin.removeMember({ nodeId: "n9" }));
+  await failure("FAILED_PRECONDITION", admin.removeMember({ nodeId: "n9" }));
   await failure("PERMISSION_DENIED", channel.client(RaftService).requestVote({}));
   channel.close();
 

@@ -50,3 +50,16 @@ test("docs/monitoring.md lists every field of the log, in the words of the code"
   });
   expect(page).toContain(rows.join("\n"));
 });
+
+test("docs/operations.md says what to do about every warning and error of a node's log", () => {
+  const page = readDocument("docs/operations.md");
+  const messages = sourceFiles()
+    .filter(({ path }) => !path.startsWith("src/gateway/") && !path.startsWith("src/page/"))
+    .flatMap(({ path, source }) =>
+      [...withoutComments(source).matchAll(/[lL]ogger\??\.(?:warn|error)\(([^;]*?)"([^"]{6,})",?\s*\)/g)].map(
+        ([, , message]) => ({ path, message: message! }),
+      ),
+    );
+  expect(messages.length).toBeGreaterThan(25);
+  for (const { path, message } of messages) expect(page.replaceAll("\n", " "), path).toContain(message.split(":")[0]);
+});

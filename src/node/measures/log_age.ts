@@ -32,14 +32,21 @@ export class LogAge {
   /** Notes the log's end. Call this now and then. */
   note(lastIndex: number): void {
     const unixMs = this.unixMs();
-    // Entries that were replaced: those that stand there now are new.
-    while (this.#points.length > 1 && this.#points.at(-1)!.lastIndex > lastIndex) this.#points.pop();
+    this.#cutAbove(lastIndex);
     const latest = this.#points.at(-1)!;
     if (latest.lastIndex >= lastIndex || unixMs - latest.unixMs < this.#stepMs) return;
     this.#points.push({ lastIndex, unixMs });
     if (this.#points.length <= POINTS) return;
     this.#points = this.#points.filter((_, at) => at % 2 === 0);
     this.#stepMs *= 2;
+  }
+
+  /** Forgets entries that were cut off: those that come in their places are new. */
+  #cutAbove(lastIndex: number): void {
+    while (this.#points.length > 1 && this.#points.at(-1)!.lastIndex > lastIndex) {
+      const { unixMs } = this.#points.pop()!;
+      if (this.#points.at(-1)!.lastIndex < lastIndex) this.#points.push({ lastIndex, unixMs });
+    }
   }
 
   /** Returns the age of the entry at `firstIndex`, the log's first one, in milliseconds. */
