@@ -79,9 +79,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 
 /** Folders within a room, and those beside them that each may import. What lies in the room itself serves them all. */
 const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
+  "base/telemetry": [],
   "raft/membership": [],
   "raft/leader": ["raft/membership"],
   "rpc/credentials": [],
+  "rpc/spans": [],
   "rpc/floods": [],
   "rpc/security": ["rpc/credentials"],
   "storage/wal": [],

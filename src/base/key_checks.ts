@@ -1,6 +1,6 @@
 import { CairnError, type CairnErrorCode } from "./errors.js";
 import { limits } from "./limits.js";
-import { type LimitName, overLimit } from "./refusals.js";
+import { type LimitName, overLimit } from "./telemetry/refusals.js";
 
 // Checks keys and values of the key-value store. The client checks them before it sends them; the
 // server and every replica check them again.

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SessionAnswer, SessionCallSchema } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../base/errors.js";
-import type { TraceHeaders } from "../base/tracing.js";
+import type { TraceHeaders } from "../base/telemetry/tracing.js";
 import type { Place } from "./call_queue.js";
 
 /** The request of one call that goes over a session. */

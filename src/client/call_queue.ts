@@ -1,6 +1,6 @@
 import type { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
-import { overLimit } from "../base/refusals.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 
 /** Counts the calls that wait in all queues of one client, and refuses calls above the limits. */
 export class QueueRoom {

@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { checkExposure } from "../base/addresses.js";
 import { limits } from "../base/limits.js";
-import { limitRefusals } from "../base/refusals.js";
+import { limitRefusals } from "../base/telemetry/refusals.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 import { warnOfExposure } from "../server/node_security.js";

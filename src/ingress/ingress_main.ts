@@ -2,7 +2,7 @@
 
 import type { Socket } from "node:net";
 import { CairnError } from "../base/errors.js";
-import { type LimitName, limitRefusals } from "../base/refusals.js";
+import { type LimitName, limitRefusals } from "../base/telemetry/refusals.js";
 import { NodeTls, type TlsEvent } from "../rpc/security/node_tls.js";
 import { IngressServer } from "./ingress_server.js";
 import { DRAIN_MS, type FromIngress, TELL_MS, type ToIngress } from "./messages.js";

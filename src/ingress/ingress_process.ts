@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
-import { limitRefusals } from "../base/refusals.js";
+import { limitRefusals } from "../base/telemetry/refusals.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 import type { Logger } from "../system/logger.js";

@@ -1,4 +1,4 @@
-import type { LimitName } from "../base/refusals.js";
+import type { LimitName } from "../base/telemetry/refusals.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 

@@ -2,7 +2,7 @@ import { CairnError } from "../base/errors.js";
 import type { CallContext } from "../rpc/call_context.js";
 import { openChannel, type SharedChannel } from "../rpc/client.js";
 import { peerChannelSettings } from "../rpc/grpc_options.js";
-import { traceIn } from "../rpc/tracing.js";
+import { traceIn } from "../rpc/spans/unary_spans.js";
 import { clientText } from "../server/access/ingress_client.js";
 import { metadataKeys } from "../server/access/metadata_keys.js";
 import {

@@ -1,6 +1,7 @@
 import { checkWholeNumber } from "../base/arguments.js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError, hasCode } from "../base/errors.js";
+import { tracingOf } from "../base/telemetry/tracing.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { InstallMessage, InstallReply } from "../peers/install/install_messages.js";
 import type { MembershipChange } from "../raft/membership/membership_change.js";
@@ -17,7 +18,6 @@ import type { ProposalRefusal } from "../raft/raft_answers.js";
 import type { ElectionMode } from "../raft/timing.js";
 import type { IndexedMembership, Membership } from "../raft/types.js";
 import type { Identity } from "../storage/identity.js";
-import { tracingOf } from "../base/tracing.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import type { LogFacts } from "../system/log_fields.js";
 import { checkNodeOptions } from "./check_options.js";

@@ -16,7 +16,7 @@ import { checkId } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import { incarnationBytes, incarnationText, isIncarnation } from "../base/ids.js";
 import { limits } from "../base/limits.js";
-import { overLimit } from "../base/refusals.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 import { membershipFromMessage, membershipToMessage } from "../encoding/membership.js";
 import type { Base, Introduced, Introduction, NamedAddress, Standing } from "../raft/membership/introduction.js";
 import type { MembershipChange } from "../raft/membership/membership_change.js";

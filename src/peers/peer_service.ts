@@ -15,7 +15,7 @@ import type {
 import { CairnError } from "../base/errors.js";
 import { isId, nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
-import { overLimit } from "../base/refusals.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 import { membershipToMessage } from "../encoding/membership.js";
 import type { AppendRejection, LogConflict, MessageSender } from "../raft/messages.js";
 import type { CallContext } from "../rpc/call_context.js";

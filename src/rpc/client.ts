@@ -10,12 +10,12 @@ import type {
   MessageShape,
 } from "@bufbuild/protobuf";
 import { CairnError } from "../base/errors.js";
-import { tracingOf } from "../base/tracing.js";
+import { tracingOf } from "../base/telemetry/tracing.js";
 import { type CallSettings, Channel, type ChannelSettings, type ClientCall, cancelledByCaller } from "./channel.js";
 import { type AnyMessage, decodeMessage, encodeMessage, methodName } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
-import { asClientSpan } from "./tracing.js";
+import { asClientSpan } from "./spans/unary_spans.js";
 
 // Makes typed clients of protobuf services.
 

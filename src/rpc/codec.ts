@@ -9,7 +9,7 @@ import {
 } from "@bufbuild/protobuf";
 import type { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
-import { overLimit } from "../base/refusals.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 
 // Encodes and decodes messages, and names methods.
 

@@ -12,13 +12,13 @@ import type {
 } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError, type CairnErrorCode } from "../base/errors.js";
-import { type Tracing, tracingOf } from "../base/tracing.js";
+import { type Tracing, tracingOf } from "../base/telemetry/tracing.js";
 import { type CallContext, ServerCallContext } from "./call_context.js";
 import { type AnyMessage, decodeMessage, EncodedMessage, encodeMessage, methodName, methodPath } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
+import { serverSpan } from "./spans/unary_spans.js";
 import { statusFromError, statusOfCode } from "./status.js";
-import { serverSpan } from "./tracing.js";
 
 // Serves protobuf services from typed handlers.
 

@@ -3,7 +3,7 @@ import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { CairnError, type CairnErrorCode, errorCodeOf, errorCodes } from "../base/errors.js";
 import { limits } from "../base/limits.js";
-import { limitRefusals } from "../base/refusals.js";
+import { limitRefusals } from "../base/telemetry/refusals.js";
 import { methodName } from "./codec.js";
 
 // Translates between Cairn's errors and gRPC statuses.

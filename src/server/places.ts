@@ -1,5 +1,5 @@
 import { limits } from "../base/limits.js";
-import { overLimit } from "../base/refusals.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 
 /** Time after which a refused caller may try again, in milliseconds. */
 const RETRY_AFTER_MS = 1_000;

@@ -1,7 +1,7 @@
 import { connect } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { limitRefusals } from "../../src/base/refusals.js";
+import { limitRefusals } from "../../src/base/telemetry/refusals.js";
 import { Ingress } from "../../src/ingress/ingress.js";
 import { openChannel } from "../../src/rpc/client.js";
 import { failure, isSettled, until } from "../support/conditions.js";

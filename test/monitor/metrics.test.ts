@@ -61,7 +61,9 @@ describe("the metrics", () => {
 
   test("tell the connections of ingress processes and those that TLS refused, where there are any", () => {
     const collect = (name: string, from: object) =>
-      families.find((family) => family.name === name)!.collect({ server: { connections: { client: 2 } }, ...from } as never);
+      families
+        .find((family) => family.name === name)!
+        .collect({ server: { connections: { client: 2 } }, ...from } as never);
     expect(collect("cairn_connections", { ingressConnections: 7 })).toEqual([
       { labels: { kind: "client" }, value: 2 },
       { labels: { kind: "ingress" }, value: 7 },

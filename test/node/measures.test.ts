@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { Histogram, quantileOf } from "../../src/base/measures.js";
+import { Histogram, quantileOf } from "../../src/base/telemetry/measures.js";
 import { LogAge } from "../../src/node/measures/log_age.js";
 import { NodeMeasures } from "../../src/node/measures/node_measures.js";
 import { StageProbe } from "../../src/node/measures/stage_probe.js";

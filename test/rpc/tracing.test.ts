@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnClient } from "../../src/client.js";
 import { failure, until } from "../support/conditions.js";
 import { bytes } from "../support/nodes/acting_leader.js";
-import { Cluster } from "../support/nodes/served_cluster.js";
+import { follower } from "../support/nodes/forwarding.js";
 import { serve } from "../support/nodes/served_node.js";
 import { startProcess } from "../support/processes/processes.js";
 import { RecordedSpans } from "../support/spans.js";
@@ -85,14 +85,12 @@ describe("with OpenTelemetry in the application", () => {
   });
 
   test("a call that a follower passes on continues its trace at the leader", async () => {
-    const cluster = await Cluster.of(["n1", "n2", "n3"]);
-    onTestFinished(() => cluster.stop());
-    const leader = await cluster.leader();
-    const follower = [...cluster.members.values()].find(({ id }) => id !== leader.id)!;
-    await follower.kv.put({ key: bytes("k"), value: bytes("1") });
+    const { server } = await serve({ lead: true });
+    const { kv } = await follower(server.address);
+    await kv.put({ key: bytes("k"), value: bytes("1") });
     const spans = RecordedSpans.start();
     const traceId = await spans.inSpan(async (span) => {
-      await follower.kv.put({ key: bytes("k"), value: bytes("2") });
+      await kv.put({ key: bytes("k"), value: bytes("2") });
       return span.spanContext().traceId;
     });
     await until(() => spans.all.length === 4, "all have ended");

@@ -1,7 +1,7 @@
 import type { ResponseHeader, SessionAnswer } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError, type CairnErrorCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import type { TraceHeaders } from "../../base/tracing.js";
+import type { TraceHeaders } from "../../base/telemetry/tracing.js";
 import type { ChannelPool } from "../../rpc/channel_pool.js";
 import type { SharedChannel } from "../../rpc/client.js";
 import { fromCallError } from "../../rpc/status.js";

@@ -12,7 +12,7 @@ import {
 import { counterProblem } from "../../base/counters.js";
 import { type Problem, problemError, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import { needsLeases, problemOfLeaseId, problemOfLeaseOperation } from "./leases/lease_problem.js";
 import { ANSWER_RULES, sessionRules } from "./session_limits.js";
 import { problemOfTxn } from "./txn/txn_problem.js";

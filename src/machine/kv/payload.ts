@@ -48,7 +48,7 @@
 import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { StoredLease } from "./leases/lease_store.js";
 import type { KeyRecord } from "./record_store.js";

@@ -2,7 +2,7 @@ import { statfsSync } from "node:fs";
 import { open, type RootDatabase, type Transaction } from "lmdb";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { FileSystem } from "../../system/fs.js";
 import { AnswerRows } from "./answer_rows.js";

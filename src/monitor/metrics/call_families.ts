@@ -1,4 +1,4 @@
-import { limitRefusals } from "../../base/refusals.js";
+import { limitRefusals } from "../../base/telemetry/refusals.js";
 import { type Family, MS, one } from "./family.js";
 
 /** Metrics of the calls that a node answers, and of what it holds for its callers. */

@@ -1,6 +1,6 @@
 import type { CairnErrorCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
-import { Histogram, NamedCounts } from "../../base/measures.js";
+import { Histogram, NamedCounts } from "../../base/telemetry/measures.js";
 import type { TransferOutcome } from "../../raft/leader/replication.js";
 import type { Clock } from "../../system/clock.js";
 import type { RaftView } from "../views.js";

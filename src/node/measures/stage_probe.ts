@@ -1,4 +1,4 @@
-import { Histogram } from "../../base/measures.js";
+import { Histogram } from "../../base/telemetry/measures.js";
 import type { Clock } from "../../system/clock.js";
 import { TracedWrites } from "./traced_writes.js";
 

@@ -3,7 +3,7 @@ import { invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import { isMemberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { ProposalRefusal } from "../../raft/raft_answers.js";
 import type { RaftView } from "../views.js";
 

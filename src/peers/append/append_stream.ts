@@ -2,7 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { type AppendEntriesResponse, PeerHeaderSchema, RaftService } from "../../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { PeerAppend, PeerAppendAnswer } from "../../raft/messages.js";
 import type { Channel, ClientCall } from "../../rpc/channel.js";
 import { decodeMessage } from "../../rpc/codec.js";

@@ -1,6 +1,6 @@
 import type { ServerHttp2Session } from "node:http2";
 import { limits } from "../../base/limits.js";
-import { type LimitName, limitRefusals } from "../../base/refusals.js";
+import { type LimitName, limitRefusals } from "../../base/telemetry/refusals.js";
 import type { BudgetShare } from "./request_budget.js";
 
 /**

@@ -1,7 +1,7 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
 import type { CairnError } from "../../base/errors.js";
-import { type LimitName, limitRefusals, overLimit } from "../../base/refusals.js";
+import { type LimitName, limitRefusals, overLimit } from "../../base/telemetry/refusals.js";
 import { AnswerRoom } from "./answer_room.js";
 import { Connection, type ConnectionKind } from "./connection.js";
 import { Connections } from "./connections.js";

@@ -1,6 +1,6 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { CairnError } from "../../base/errors.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import { statusFromError } from "../status.js";
 import type { FloodLimits } from "./flood_limits.js";
 

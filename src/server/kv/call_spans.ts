@@ -1,8 +1,8 @@
 import type { SessionCall } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
-import { type CallSpan, type TraceHeaders, tracingOf } from "../../base/tracing.js";
+import { type CallSpan, type TraceHeaders, tracingOf } from "../../base/telemetry/tracing.js";
+import { tracedCall } from "../../rpc/spans/unary_spans.js";
 import { statusOfCode } from "../../rpc/status.js";
-import { tracedCall } from "../../rpc/tracing.js";
 
 /** The spans of the calls of one Session stream: each call is one, although many share a message. */
 export class CallSpans {
@@ -27,10 +27,7 @@ export class CallSpans {
 }
 
 /** Begins the span of a call that came in a Session stream; undefined when nobody records it. */
-export function beginSpan(
-  kind: SessionCall["call"]["case"],
-  trace: TraceHeaders = {},
-): CallSpan | undefined {
+export function beginSpan(kind: SessionCall["call"]["case"], trace: TraceHeaders = {}): CallSpan | undefined {
   return tracingOf()?.server(tracedCall(kind), trace);
 }
 

@@ -11,7 +11,7 @@ import {
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { type TraceHeaders, tracingOf } from "../../base/tracing.js";
+import { type TraceHeaders, tracingOf } from "../../base/telemetry/tracing.js";
 import { CallBatches, messageBytes } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
 import { toIndex } from "../../rpc/message_counters.js";
@@ -186,14 +186,16 @@ export class ForwardedCalls {
   async #sendCalls(calls: readonly PassedCall[]): Promise<void> {
     for (const call of calls) call.isSent = true;
     this.#unanswered += calls.length;
-    const sent = calls.map(({ sequence, request, origin: { caller = "", authorization = "", client = "", trace } }) => ({
-      sequence,
-      call: request,
-      caller,
-      authorization,
-      client,
-      ...(trace !== undefined && { trace: { headers: trace } }),
-    }));
+    const sent = calls.map(
+      ({ sequence, request, origin: { caller = "", authorization = "", client = "", trace } }) => ({
+        sequence,
+        call: request,
+        caller,
+        authorization,
+        client,
+        ...(trace !== undefined && { trace: { headers: trace } }),
+      }),
+    );
     try {
       await this.#stream.send({ calls: sent, abandoned: this.#takeAbandoned() });
     } catch (error) {

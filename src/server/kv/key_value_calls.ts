@@ -11,7 +11,7 @@ import { CommandOutcome, type CommandResult, type CommandSchema } from "../../..
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { isLimitName, overLimit } from "../../base/refusals.js";
+import { isLimitName, overLimit } from "../../base/telemetry/refusals.js";
 import { encodeCommand } from "../../machine/kv/command.js";
 import type { KeyRecord } from "../../machine/kv/record_store.js";
 import { toIndex } from "../../rpc/message_counters.js";

@@ -3,7 +3,7 @@ import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../../gen/
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey } from "../../base/key_checks.js";
-import { tracingOf } from "../../base/tracing.js";
+import { tracingOf } from "../../base/telemetry/tracing.js";
 import { messageBytes } from "../../rpc/call_batches.js";
 import { toCallError } from "../../rpc/status.js";
 import { type CheckedCall, requireLeasesOf, requireRequest } from "../access/checks.js";

@@ -1,6 +1,6 @@
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { Clock } from "../../system/clock.js";
 import { ChangeBatch, encodeProgress, type WatchAnswer } from "./batch.js";
 import { WatchCatchUp } from "./catch_up.js";

@@ -1,6 +1,6 @@
 import type { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { overLimit } from "../../base/refusals.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import { checkCounter, encodedEntryBytes, encodeEntry, encodeHardState } from "../../encoding/entry.js";
 import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 import { RECORD_HEADER_BYTES, type RecordPlace, RecordType, recordBytes, sealRecord } from "./record.js";

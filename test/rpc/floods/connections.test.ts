@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { limitRefusals } from "../../../src/base/refusals.js";
+import { limitRefusals } from "../../../src/base/telemetry/refusals.js";
 import { until, untilAsync } from "../../support/conditions.js";
 import { call, GET, greeting, guarded, openSession, openSocket, ping, VOTE } from "./support.js";
 

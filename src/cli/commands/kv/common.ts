@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { TIMER_MS_MAX } from "../../../base/arguments.js";
 import { limits } from "../../../base/limits.js";
-import { overLimit } from "../../../base/refusals.js";
+import { overLimit } from "../../../base/telemetry/refusals.js";
 import type { CairnClient, KeyValue } from "../../../client.js";
 import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../../options/connection.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/base/limits.js";
-import { isLimitName, limitRefusals, overLimit } from "../../src/base/refusals.js";
-import { withoutComments } from "../support/repository/source_text.js";
-import { sourceFiles } from "../support/repository/sources.js";
+import { limits } from "../../../src/base/limits.js";
+import { isLimitName, limitRefusals, overLimit } from "../../../src/base/telemetry/refusals.js";
+import { withoutComments } from "../../support/repository/source_text.js";
+import { sourceFiles } from "../../support/repository/sources.js";
 
 describe("an error because of a limit", () => {
   test("is counted under the limit's name", () => {

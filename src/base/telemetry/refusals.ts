@@ -1,8 +1,8 @@
 // Makes the errors of requests that a limit refuses, and counts them: the one place where such an
 // error comes about.
 
-import { CairnError, type CairnErrorCode, type CairnErrorOptions } from "./errors.js";
-import { limits } from "./limits.js";
+import { CairnError, type CairnErrorCode, type CairnErrorOptions } from "../errors.js";
+import { limits } from "../limits.js";
 import { NamedCounts } from "./measures.js";
 
 /** Name of a limit. */

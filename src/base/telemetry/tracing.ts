@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import { CairnError } from "./errors.js";
+import { CairnError } from "../errors.js";
 
 // Spans of calls through @opentelemetry/api, when the application has it. Nothing is loaded, made
 // or sent when it has not.
@@ -11,15 +11,15 @@ const OTEL = "@opentelemetry/api";
 export type TraceHeaders = Readonly<Record<string, string>>;
 
 /** Facts about a span or one of its events. */
-type Attributes = Readonly<Record<string, string | number>>;
+type SpanFacts = Readonly<Record<string, string | number>>;
 
 /** The parts of the package that are used here: its types must not be needed to compile Cairn. */
 interface OtelSpan {
   spanContext(): { readonly traceId: string };
   isRecording(): boolean;
-  setAttributes(attributes: Attributes): unknown;
+  setAttributes(attributes: SpanFacts): unknown;
   setStatus(status: { readonly code: number; readonly message?: string }): unknown;
-  addEvent(name: string, attributes?: Attributes): unknown;
+  addEvent(name: string, attributes?: SpanFacts): unknown;
   end(): void;
 }
 
@@ -35,7 +35,7 @@ interface OtelApi {
   };
   readonly trace: {
     getTracer(name: string): {
-      startSpan(name: string, options: { kind: number; attributes: Attributes }, parent: OtelContext): OtelSpan;
+      startSpan(name: string, options: { kind: number; attributes: SpanFacts }, parent: OtelContext): OtelSpan;
     };
     getActiveSpan(): OtelSpan | undefined;
     setSpan(context: OtelContext, span: OtelSpan): OtelContext;
@@ -128,21 +128,24 @@ export class Tracing {
   }
 
   /** Returns a function that adds an event to the active span; undefined when that is not recorded. */
-  get activeEvents(): ((name: string, attributes: Attributes) => void) | undefined {
+  get activeEvents(): ((name: string, attributes: SpanFacts) => void) | undefined {
     const span = this.otel.trace.getActiveSpan();
     return span?.isRecording() ? (name, attributes) => void span.addEvent(name, attributes) : undefined;
   }
 
   #begin(kind: "client" | "server", call: TracedCall, parent: OtelContext): CallSpan | undefined {
     const { otel } = this;
-    const options = { kind: kind === "client" ? otel.SpanKind.CLIENT : otel.SpanKind.SERVER, attributes: factsOf(call) };
+    const options = {
+      kind: kind === "client" ? otel.SpanKind.CLIENT : otel.SpanKind.SERVER,
+      attributes: factsOf(call),
+    };
     const span = otel.trace.getTracer("cairn-raft").startSpan(`${call.service}/${call.method}`, options, parent);
     if (!span.isRecording() && !otel.isSpanContextValid(span.spanContext())) return undefined;
     return new CallSpan(otel, span, otel.trace.setSpan(parent, span), kind);
   }
 }
 
-function factsOf({ service, method, address }: TracedCall): Attributes {
+function factsOf({ service, method, address }: TracedCall): SpanFacts {
   const port = address?.slice(address.lastIndexOf(":") + 1);
   return {
     "rpc.system": "grpc",

@@ -1,8 +1,8 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import { CairnError } from "../base/errors.js";
-import type { CallSpan, TracedCall, TraceHeaders, Tracing } from "../base/tracing.js";
-import type { CallContext } from "./call_context.js";
-import { statusOfCode } from "./status.js";
+import { CairnError } from "../../base/errors.js";
+import type { CallSpan, TracedCall, TraceHeaders, Tracing } from "../../base/telemetry/tracing.js";
+import type { CallContext } from "../call_context.js";
+import { statusOfCode } from "../status.js";
 
 // Spans of unary calls, at both ends.
 
