@@ -127,7 +127,7 @@ export class Tracing {
     return headers;
   }
 
-  /** Returns a function that adds an event to the active span; undefined when that is not recorded. */
+  /** Returns a function that adds an event to the active span; undefined when none is recorded. */
   get activeEvents(): ((name: string, attributes: SpanFacts) => void) | undefined {
     const span = this.otel.trace.getActiveSpan();
     return span?.isRecording() ? (name, attributes) => void span.addEvent(name, attributes) : undefined;

@@ -16,8 +16,8 @@ export interface LogLine {
 const CAUSES = 5;
 
 /**
- * Headers with credentials, tokens of `cairn token new`, and keys in PEM. No text of Cairn has them; that of a library or of an
- * application may.
+ * Headers with credentials, tokens of `cairn token new`, and keys in PEM. No text of Cairn has them.
+ * That of a library or of an application may.
  */
 const CREDENTIALS = [
   /\b(bearer|basic)\s+[\x21-\x7e]+/gi,

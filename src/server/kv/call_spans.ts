@@ -4,7 +4,7 @@ import { type CallSpan, type TraceHeaders, tracingOf } from "../../base/telemetr
 import { tracedCall } from "../../rpc/spans/unary_spans.js";
 import { statusOfCode } from "../../rpc/status.js";
 
-/** The spans of the calls of one Session stream: each call is one, although many share a message. */
+/** The spans of one Session stream: each call has one, although many share a message. */
 export class CallSpans {
   readonly #spans = new Map<bigint, CallSpan>();
 
