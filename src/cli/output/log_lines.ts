@@ -16,7 +16,7 @@ export interface LogLine {
 const CAUSES = 5;
 
 /**
- * Headers with credentials, tokens of `cairn token new`, and keys in PEM. No text of Cairn has them.
+ * Headers with credentials, tokens of `cairn token new`, keys in PEM. No text of Cairn has them.
  * That of a library or of an application may.
  */
 const CREDENTIALS = [

@@ -9,8 +9,8 @@ export function logHappening(logger: Logger, entry: TimelineEntry): void {
   if (entry.kind === "leader") {
     const { leader, term, role } = entry;
     logger.info({ leader, term, role }, leader === "" ? "no leader is known" : "another leader is known");
-  } else if (entry.kind === "membership") {
+  } else if (entry.kind === "membership" && entry.members.length > 0) {
     const { index, members } = entry;
-    logger.info({ index, members }, "the members of the cluster are others");
+    logger.info({ index, members }, "a membership is in force");
   }
 }
