@@ -33,7 +33,9 @@ export async function bundleSimulation(outfile, patches = []) {
     sourcemap: "inline",
     // Of another length in every process: it stands in files.
     define: { "process.pid": "1" },
-    banner: { js: 'import { createRequire as requireFor } from "node:module"; const require = requireFor(import.meta.url);' },
+    banner: {
+      js: 'import { createRequire as requireFor } from "node:module"; const require = requireFor(import.meta.url);',
+    },
     logLevel: "error",
     plugins: [replaceSurroundings(), applyPatches([SMALL_CHUNKS, ...patches], unused)],
   });
