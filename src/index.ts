@@ -98,4 +98,6 @@ export type { PayloadCheck, PayloadChecker } from "./storage/snapshots/payload_c
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export { type File as OpenFile, type FileSystem, nodeFileSystem } from "./system/fs.js";
 export type { Holder, Liveness, Shown } from "./system/liveness.js";
+export { type LogFacts, type LogField, logFields } from "./system/log_fields.js";
+export { limitRepeats, type RepeatLimitedLogger } from "./system/log_repeats.js";
 export type { Logger } from "./system/logger.js";

@@ -27,4 +27,5 @@ export {
   openNodeTls,
 } from "./server/node_security.js";
 export { CairnServer, type FloodLimits, type OwnServerOptions, type ServerOptions } from "./server/server.js";
+export { type LogFacts, type LogField, logFields } from "./system/log_fields.js";
 export type { Logger } from "./system/logger.js";

@@ -1,9 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, posix, relative, resolve, sep } from "node:path";
+import { dirname, posix } from "node:path";
 import { describe, expect, test } from "vitest";
 import { importsOf } from "./support/repository/source_text.js";
-
-const root = resolve(import.meta.dirname, "..");
+import { type SourceFile, sourceFiles } from "./support/repository/sources.js";
 
 /** Lines of code after which a source file certainly holds a second idea. Comments and empty lines do not count. */
 const MAX_LINES = 350;
@@ -81,9 +79,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 
 /** Folders within a room, and those beside them that each may import. What lies in the room itself serves them all. */
 const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
+  "base/telemetry": [],
   "raft/membership": [],
   "raft/leader": ["raft/membership"],
   "rpc/credentials": [],
+  "rpc/spans": [],
   "rpc/floods": [],
   "rpc/security": ["rpc/credentials"],
   "storage/wal": [],
@@ -133,12 +133,6 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "cli/commands/bench": ["cli/options", "cli/output", "cli/commands/kv"],
   "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],
 };
-
-interface SourceFile {
-  /** Below the repository, with slashes: src/raft/raft.ts. */
-  readonly path: string;
-  readonly source: string;
-}
 
 interface Edge {
   readonly from: string;
@@ -225,17 +219,6 @@ function sharedNamesOf(sources: readonly SourceFile[]): string[] {
   return [...groupBy(declared, ({ name }) => name)]
     .filter(([, places]) => places.length > 1)
     .map(([name, places]) => `${name}: ${places.map(({ path }) => path).join(", ")}`);
-}
-
-function sourceFiles(): SourceFile[] {
-  return readdirSync(resolve(root, "src"), { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith(".ts"))
-    .map((name) => resolve(root, "src", name))
-    .filter((file) => existsSync(file))
-    .map((file) => ({
-      path: relative(root, file).split(sep).join("/"),
-      source: readFileSync(file, "utf8"),
-    }));
 }
 
 const files = sourceFiles();

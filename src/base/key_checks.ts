@@ -1,13 +1,19 @@
 import { CairnError, type CairnErrorCode } from "./errors.js";
 import { limits } from "./limits.js";
+import { type LimitName, overLimit } from "./telemetry/refusals.js";
 
 // Checks keys and values of the key-value store. The client checks them before it sends them; the
 // server and every replica check them again.
 
 /** The reason why a request must not be executed. */
-export interface Problem {
-  readonly code: CairnErrorCode;
-  readonly text: string;
+export type Problem =
+  | { readonly code: Exclude<CairnErrorCode, "LIMIT_EXCEEDED">; readonly text: string }
+  | { readonly code: "LIMIT_EXCEEDED"; readonly limit: LimitName; readonly text: string };
+
+/** Returns the error of a request with a problem. */
+export function problemError(problem: Problem): CairnError {
+  if (problem.code === "LIMIT_EXCEEDED") return overLimit(problem.code, problem.limit, problem.text);
+  return new CairnError(problem.code, problem.text);
 }
 
 /**
@@ -16,13 +22,13 @@ export interface Problem {
  */
 export function checkKey(key: Uint8Array): void {
   const problem = problemOfKey(key);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  if (problem !== undefined) throw problemError(problem);
 }
 
 /** Checks a value. @throws CairnError LIMIT_EXCEEDED when no value has these bytes */
 export function checkValue(value: Uint8Array): void {
   const problem = problemOfValue(value);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  if (problem !== undefined) throw problemError(problem);
 }
 
 /**
@@ -30,8 +36,7 @@ export function checkValue(value: Uint8Array): void {
  */
 export function checkKeyStart(bytes: Uint8Array, what: "prefix" | "after" | "start" | "end"): void {
   if (bytes.byteLength <= limits.keyBytes) return;
-  const problem = tooLong(what, bytes.byteLength, "keyBytes");
-  throw new CairnError(problem.code, problem.text);
+  throw problemError(tooLong(what, bytes.byteLength, "keyBytes"));
 }
 
 /** Describes why no key has these bytes; undefined when one can. */
@@ -50,5 +55,5 @@ export function problemOfValue(value: Uint8Array): Problem | undefined {
 
 /** Returns the problem that a value exceeds a limit; the text names the limit. */
 export function tooLong(what: string, bytes: number, limit: "keyBytes" | "valueBytes" | "clientIdBytes"): Problem {
-  return { code: "LIMIT_EXCEEDED", text: `${what} has ${bytes} bytes; the limit ${limit} is ${limits[limit]}` };
+  return { code: "LIMIT_EXCEEDED", limit, text: `${what} has ${bytes} bytes; the limit ${limit} is ${limits[limit]}` };
 }

@@ -137,6 +137,14 @@ export const limits = Object.freeze({
   httpHeaderBytes: 16 * KiB,
   /** Time for an HTTP request to arrive, in milliseconds. */
   httpRequestMs: 10_000,
+  /**
+   * Lines that the log writes of one event within the second number, in milliseconds. Further ones
+   * are counted, and the count is a line at the end of that time.
+   */
+  logRepeats: 5,
+  logRepeatMs: 60_000,
+  /** Different events whose repeats are counted at a time; the oldest is forgotten first. */
+  logEvents: 1_000,
   /** Happenings that a node remembers for operators; older ones are forgotten. */
   timelineEntries: 500,
   /** Longest error text sent over the network, in characters; the rest is cut. */

@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SessionAnswer, SessionCallSchema } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../base/errors.js";
+import type { TraceHeaders } from "../base/telemetry/tracing.js";
 import type { Place } from "./call_queue.js";
 
 /** The request of one call that goes over a session. */
@@ -47,6 +48,8 @@ export class Call {
     private readonly onError: (error: CairnError) => void,
     /** Called before `onAnswer` or `onError`. */
     private readonly onEnd: (call: Call) => void,
+    /** Context of the trace that the call is part of. */
+    readonly trace?: TraceHeaders,
   ) {
     this.isWrite = request.case !== "get";
   }

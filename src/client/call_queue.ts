@@ -1,5 +1,6 @@
-import { CairnError } from "../base/errors.js";
+import type { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 
 /** Counts the calls that wait in all queues of one client, and refuses calls above the limits. */
 export class QueueRoom {
@@ -75,5 +76,5 @@ export class CallQueue<Item extends Sized> {
 
 function queueFull(limit: "clientQueueCalls" | "clientQueueBytes", waiting: string): CairnError {
   const text = `${waiting} wait in this client; the limit ${limit} is ${limits[limit]}`;
-  return new CairnError("QUEUE_FULL", `${text}: await some calls before you make more`);
+  return overLimit("QUEUE_FULL", limit, `${text}: await some calls before you make more`);
 }

@@ -11,10 +11,12 @@ import {
 import { CairnError, hasCode } from "../base/errors.js";
 import { checkKey, checkValue } from "../base/key_checks.js";
 import { limits } from "../base/limits.js";
+import { tracingOf } from "../base/telemetry/tracing.js";
 import { messageBytes } from "../rpc/call_batches.js";
 import type { CallSettings } from "../rpc/channel.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
 import type { SharedChannel } from "../rpc/client.js";
+import { asClientSpan, tracedCall } from "../rpc/spans/unary_spans.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import { AnyNode, isPassing } from "./any_node.js";
 import { answerTo, type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
@@ -527,7 +529,12 @@ export class CairnClient implements AsyncDisposable {
 
   /** Has the leader carry out a call. */
   #submit(request: CallRequest, bytes: number, options: CallOptions): Promise<CallAnswer> {
-    return this.#pipeline.submit(request, bytes + CALL_BYTES, this.#limits(options));
+    const callLimits = this.#limits(options);
+    const tracing = tracingOf();
+    if (tracing === undefined) return this.#pipeline.submit(request, bytes + CALL_BYTES, callLimits);
+    return asClientSpan(tracing, tracedCall(request.case, this.#pipeline.leaderAddress), (trace) =>
+      this.#pipeline.submit(request, bytes + CALL_BYTES, callLimits, trace),
+    );
   }
 
   #limits(options: CallOptions): CallOptions & { readonly timeoutMs: number } {

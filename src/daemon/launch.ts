@@ -231,6 +231,12 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
     get tlsWarnings() {
       return security?.warnings;
     },
+    get ingressConnections() {
+      return around.ingress?.connections;
+    },
+    get refusedConnections() {
+      return security?.refusedConnections;
+    },
   };
   return started;
 }

@@ -41,7 +41,7 @@ export function refusalLog(
     if (last?.reason === reason && now() - last.ms < SILENCE_MS) return;
     said.set(address, { reason, ms: now() });
     logger.warn(
-      { node: name, address, reason },
+      { peer: name, address, reason },
       "a node at this address cannot be asked, because of its credentials or this one's",
     );
   };

@@ -36,7 +36,7 @@ export function peerSnapshotSource(options: {
     const peers = peersOf(missing, options.addresses);
     if (patienceMs === 0 || peers.length === 0) throw missing.refusal;
     logger.warn(
-      { reason: missing.refusal.text, peers },
+      { reason: missing.refusal.text, peers: peers.map(([id, address]) => `${id}=${address}`) },
       "a snapshot is missing or damaged: asking the other members for one",
     );
     const channels = new ChannelPool({ connectTimeoutMs: LOOK_TIMEOUT_MS }, options.members);
@@ -47,7 +47,10 @@ export function peerSnapshotSource(options: {
         for (const [id, address] of peers) {
           try {
             const index = await fetchFrom(channels.get(address, id).client(AdminService), missing, take, signal);
-            logger.warn({ from: id, index }, "fetched a snapshot from another member to replace the missing one");
+            logger.warn(
+              { peer: id, snapshotIndex: index },
+              "fetched a snapshot from another member to replace the missing one",
+            );
             return;
           } catch (error) {
             if (signal.aborted || isOwnDisk(error)) throw error;
@@ -55,7 +58,7 @@ export function peerSnapshotSource(options: {
           }
         }
         if (performance.now() + pauseMs > deadline) throw givenUp(missing, patienceMs, reasons);
-        logger.warn({ reasons }, "no member has given a snapshot yet, asking again");
+        logger.warn({ reason: reasons.join("; ") }, "no member has given a snapshot yet, asking again");
         await pause(pauseMs, undefined, { signal });
       }
     } finally {

@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { checkExposure } from "../base/addresses.js";
 import { limits } from "../base/limits.js";
+import { limitRefusals } from "../base/telemetry/refusals.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 import { warnOfExposure } from "../server/node_security.js";
@@ -109,6 +110,11 @@ export class Ingress {
     });
   }
 
+  /** Connections of clients. */
+  get connections(): number {
+    return this.#waiting.length + this.#processes.reduce((sum, { connections }) => sum + connections, 0);
+  }
+
   /** Accepts no more connections, lets the calls under way end, and ends the processes. */
   async stop(): Promise<void> {
     this.#isStopped = true;
@@ -127,7 +133,10 @@ export class Ingress {
     const least = leastLoaded(this.#processes);
     if (least !== undefined) least.give(connection);
     else if (this.#waiting.length < limits.ingressWaitingConnections) this.#waiting.push(connection);
-    else connection.destroy();
+    else {
+      limitRefusals.add("ingressWaitingConnections");
+      connection.destroy();
+    }
   }
 }
 

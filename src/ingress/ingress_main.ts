@@ -2,9 +2,10 @@
 
 import type { Socket } from "node:net";
 import { CairnError } from "../base/errors.js";
+import { type LimitName, limitRefusals } from "../base/telemetry/refusals.js";
 import { NodeTls, type TlsEvent } from "../rpc/security/node_tls.js";
 import { IngressServer } from "./ingress_server.js";
-import { DRAIN_MS, type FromIngress, type ToIngress } from "./messages.js";
+import { DRAIN_MS, type FromIngress, TELL_MS, type ToIngress } from "./messages.js";
 
 // grpc-js would print problems that the errors already report.
 process.env.GRPC_VERBOSITY ??= "NONE";
@@ -38,11 +39,17 @@ async function serve({ node, limits, tls: files, tellsClients }: ToIngress & { k
     // The node tells of changed files and of certificates that end: it has the same ones.
     const onEvent = (event: TlsEvent) => event.kind === "refused" && send(event);
     const tls = files && (await NodeTls.open(files, { onEvent }));
-    server = new IngressServer(node, { limits, tls, tellsClients });
+    server = new IngressServer(node, {
+      limits,
+      tls,
+      tellsClients,
+      onUnexpectedError: (error, method) => failed(error, method),
+    });
+    setInterval(tellRefusals, TELL_MS).unref();
     send({ kind: "ready" });
   } catch (error) {
-    console.error("ingress: cannot serve:", CairnError.from(error).message);
-    process.exit(1);
+    // The node knows by then why this process ends.
+    failed(error, undefined, () => process.exit(1));
   }
 }
 
@@ -61,7 +68,24 @@ function stop(): void {
   void (server?.stop() ?? Promise.resolve()).then(() => process.exit());
 }
 
-function send(message: FromIngress): void {
+function failed(error: unknown, method?: string, told?: () => void): void {
+  const { name, message, stack } = error instanceof Error ? error : CairnError.from(error);
+  send({ kind: "failed", method, error: { name, message, stack } }, told);
+}
+
+/** Refusals that the node was told of, by limit. */
+const counted = new Map<LimitName, number>();
+
+function tellRefusals(): void {
+  const refusals = [...limitRefusals.entries()]
+    .map(([limit, times]) => [limit, times - (counted.get(limit) ?? 0)] as const)
+    .filter(([, times]) => times > 0);
+  if (refusals.length === 0) return;
+  for (const [limit, times] of refusals) counted.set(limit, (counted.get(limit) ?? 0) + times);
+  send({ kind: "limited", refusals });
+}
+
+function send(message: FromIngress, sent: () => void = () => {}): void {
   // The node may be gone; "disconnect" tells.
-  if (process.connected) process.send?.(message, undefined, {}, () => {});
+  if (process.connected) process.send?.(message, undefined, {}, sent);
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
+import { limitRefusals } from "../base/telemetry/refusals.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 import type { Logger } from "../system/logger.js";
@@ -53,6 +54,11 @@ export class IngressProcess {
   /** Number of connections that it has; undefined when it takes none at present. */
   get load(): number | undefined {
     return this.#isReady && this.#stopping === undefined ? this.#connections : undefined;
+  }
+
+  /** Connections that it has. */
+  get connections(): number {
+    return this.#connections;
   }
 
   /** Gives it a connection from which nothing was read. */
@@ -124,6 +130,14 @@ export class IngressProcess {
       case "refused": {
         const { address, reason, times } = message;
         this.options.logger.warn({ address, reason, times }, "an ingress process refused a connection");
+        break;
+      }
+      case "limited":
+        for (const [limit, times] of message.refusals) limitRefusals.add(limit, times);
+        break;
+      case "failed": {
+        const { method, error } = message;
+        this.options.logger.error({ err: Object.assign(new Error(), error), method }, "an ingress process failed");
       }
     }
   }
@@ -147,7 +161,7 @@ export class IngressProcess {
     this.#untaken = [];
     if (this.#stopping === undefined) {
       const pauseMs = this.#pause.after(ranMs);
-      this.options.logger.warn({ pid, reason, pauseMs }, "an ingress process has ended, and is started again");
+      this.options.logger.warn({ pid, reason, retryMs: pauseMs }, "an ingress process has ended, and is started again");
       this.#restart = setTimeout(() => this.#start(), pauseMs);
     }
     this.options.onReturned(untaken);

@@ -41,6 +41,8 @@ export interface IngressServerOptions {
   readonly tls?: NodeTls | undefined;
   /** The node asks who makes each call. */
   readonly tellsClients?: boolean | undefined;
+  /** Called with an error that is no CairnError. */
+  readonly onUnexpectedError?: ((error: unknown, method: string) => void) | undefined;
 }
 
 /**
@@ -54,7 +56,8 @@ export class IngressServer {
   readonly #connections: ReturnType<grpc.Server["createConnectionInjector"]>;
 
   /** `node`: address at which the node serves. */
-  constructor(node: string, { limits, tls, tellsClients = false }: IngressServerOptions = {}) {
+  constructor(node: string, options: IngressServerOptions = {}) {
+    const { limits, tls, tellsClients = false, onUnexpectedError = () => {} } = options;
     this.#link = new NodeLink(node, tellsClients);
     this.#proxy = new CallProxy(node, tellsClients);
     widenWindows(this.#server);
@@ -62,7 +65,7 @@ export class IngressServer {
     noteCallers(this.#server, tls);
     addService(this.#server, KeyValueService, unaryMethods(this.#link), {
       isPartial: true,
-      onUnexpectedError: (error, method) => console.error(`ingress: ${method} failed:`, error),
+      onUnexpectedError,
     });
     const paths = SERVICES.flatMap(({ methods }) => methods.map(methodPath));
     for (const path of [...paths, ...DISCOVERY_PATHS]) this.#proxy.addTo(this.#server, path);

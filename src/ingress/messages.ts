@@ -1,3 +1,4 @@
+import type { LimitName } from "../base/telemetry/refusals.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 
@@ -30,7 +31,21 @@ export type FromIngress =
   /** One of its connections is closed. */
   | { readonly kind: "closed" }
   /** Connections were refused, by their certificates or for the lack of one. */
-  | { readonly kind: "refused"; readonly address: string; readonly reason: string; readonly times: number };
+  | { readonly kind: "refused"; readonly address: string; readonly reason: string; readonly times: number }
+  /** Limits have refused calls and connections since the last such message. */
+  | { readonly kind: "limited"; readonly refusals: readonly (readonly [limit: LimitName, times: number])[] }
+  /** It could not answer a call, by a fault of its own, or could not begin to serve. */
+  | { readonly kind: "failed"; readonly method?: string | undefined; readonly error: ShownFailure };
+
+/** An error, for the log. */
+export interface ShownFailure {
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string | undefined;
+}
+
+/** Interval at which an ingress process tells of refusals, in milliseconds. */
+export const TELL_MS = 1_000;
 
 /** Time that the calls under way have to end when an ingress process stops, in milliseconds. */
 export const DRAIN_MS = 2_000;

@@ -2,6 +2,7 @@ import { CairnError } from "../base/errors.js";
 import type { CallContext } from "../rpc/call_context.js";
 import { openChannel, type SharedChannel } from "../rpc/client.js";
 import { peerChannelSettings } from "../rpc/grpc_options.js";
+import { traceIn } from "../rpc/spans/unary_spans.js";
 import { clientText } from "../server/access/ingress_client.js";
 import { metadataKeys } from "../server/access/metadata_keys.js";
 import {
@@ -38,9 +39,10 @@ export class NodeLink {
     context: Pick<CallContext, "cancel" | "metadata" | "peer" | "certificate">,
   ): Promise<ForwardedAnswer> {
     const { cancel, metadata } = context;
+    const trace = traceIn(metadata);
     const origin = this.tellsClients
-      ? { authorization: metadata.get("authorization"), client: clientText(context) }
-      : undefined;
+      ? { authorization: metadata.get("authorization"), client: clientText(context), trace }
+      : trace && { trace };
     const answer = await this.#streamFor(request).call(request, cancel, origin);
     if (answer !== NO_STREAM) return answer;
     throw new CairnError("UNIMPLEMENTED", "the node takes no calls from an ingress process");

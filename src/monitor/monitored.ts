@@ -32,6 +32,8 @@ export type MonitoredNode = Pick<
 /** The part of a node's server that is shown. */
 export interface MonitoredServer {
   readonly calls: CallMeasures;
+  /** Number of connections, by the part that they play. */
+  readonly connections: Readonly<Record<string, number>>;
   /** Number of things that the services hold for their callers, by name. */
   readonly holdings: Readonly<Record<string, number>>;
 }
@@ -49,6 +51,10 @@ export interface Monitored {
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   /** Problems with these certificates, in words. */
   readonly tlsWarnings?: readonly string[] | undefined;
+  /** Connections of clients to the ingress processes; undefined without such processes. */
+  readonly ingressConnections?: number | undefined;
+  /** Connections refused by TLS; undefined without TLS. */
+  readonly refusedConnections?: number | undefined;
 }
 
 /** Returns the problems of a member that need an operator, in words. */

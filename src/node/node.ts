@@ -1,6 +1,7 @@
 import { checkWholeNumber } from "../base/arguments.js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError, hasCode } from "../base/errors.js";
+import { tracingOf } from "../base/telemetry/tracing.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { InstallMessage, InstallReply } from "../peers/install/install_messages.js";
 import type { MembershipChange } from "../raft/membership/membership_change.js";
@@ -18,6 +19,7 @@ import type { ElectionMode } from "../raft/timing.js";
 import type { IndexedMembership, Membership } from "../raft/types.js";
 import type { Identity } from "../storage/identity.js";
 import { type Clock, systemClock } from "../system/clock.js";
+import type { LogFacts } from "../system/log_fields.js";
 import { checkNodeOptions } from "./check_options.js";
 import type { FitnessView } from "./health/health.js";
 import type { NodeMeasures } from "./measures/node_measures.js";
@@ -98,7 +100,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.measures = parts.measures;
     this.#parts = parts;
     this.#clock = clock;
-    options.logger?.info({ ...this.recovery }, "recovered");
+    const { snapshotIndex, stateRebuilt, replayedEntries: entries, tornBytes: bytes } = this.recovery;
+    const facts: LogFacts = { snapshotIndex, stateRebuilt, entries, bytes, durationMs: Math.round(durationMs) };
+    options.logger?.info(facts, "recovered");
     parts.begin(this.elections);
   }
 
@@ -186,6 +190,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     const proposal = this.#parts.host.core((raft) => raft.propose(data));
     if ("refused" in proposal) throw this.#refused(proposal.refused);
     this.measures.stages.proposed(proposal.accepted.index);
+    const traceEvent = tracingOf()?.activeEvents;
+    if (traceEvent !== undefined) this.measures.stages.traced.begin(proposal.accepted.index, traceEvent);
     const committed = this.#parts.proposals.wait(proposal.accepted, signal);
     this.#parts.host.wake();
     return committed;

@@ -7,6 +7,8 @@ import { Ending, rethrow } from "./ending.js";
 import { LossAlarm, shortageAlarm } from "./health/alarms.js";
 import { Fitness } from "./health/fitness.js";
 import { hostOf, type NodeHost } from "./host.js";
+import { logHappening } from "./measures/happening_log.js";
+import { LogAge } from "./measures/log_age.js";
 import { NodeMeasures } from "./measures/node_measures.js";
 import { FirstElection } from "./open/first_election.js";
 import type { Recovered } from "./open/recovery.js";
@@ -69,7 +71,10 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     const { directory, log, snapshots, machine } = storage;
     const { incarnation, clusterId } = directory.identity;
     const { id, logger = silentLogger, onFatal = rethrow, onLost } = options;
-    const measures = new NodeMeasures(options.id, clock, options.unixMs ?? Date.now);
+    const unixMs = options.unixMs ?? Date.now;
+    const logAge = new LogAge(unixMs, log.last.index, () => log.oldestFileUnixMs);
+    const measures = new NodeMeasures(options.id, clock, unixMs, logAge);
+    measures.timeline.follow((entry) => logHappening(logger, entry));
     const proposals = new Proposals<Result>(clock, measures);
     const { waiters } = this;
     const raft = coreOf(options, recovered);
@@ -98,6 +103,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
       ending.attempt(() => {
         fitness.tick(elapsedMs, isLate);
         snapshotting.tick();
+        logAge.note(host.raft.log.last.index);
         if (this.#ticks++ % WARNING_TICKS === 0) this.#lookAtWarnings();
         host.wake();
       });

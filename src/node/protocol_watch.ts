@@ -4,6 +4,7 @@ import { limits } from "../base/limits.js";
 import type { MessageSender } from "../raft/messages.js";
 import type { RefusalCount } from "../raft/state.js";
 import type { Clock } from "../system/clock.js";
+import type { LogFacts } from "../system/log_fields.js";
 import type { Logger } from "../system/logger.js";
 import type { CoreView } from "./host.js";
 
@@ -102,7 +103,7 @@ class Repeated {
 
   constructor(
     private readonly clock: Clock,
-    private readonly tell: (facts: object) => void,
+    private readonly tell: (facts: LogFacts) => void,
   ) {}
 
   report(sender: MessageSender, detail: string, times: number): void {
@@ -111,8 +112,7 @@ class Repeated {
     this.#untold += times;
     this.#latest = { ms, sender, detail };
     if (ms - this.#toldMs < limits.violationLogMs) return;
-    const { address } = sender;
-    this.tell({ from: nameOf(sender.from), ...(address !== undefined && { address }), detail, times: this.#untold });
+    this.tell({ peer: nameOf(sender.from), address: sender.address, detail, times: this.#untold });
     this.#toldMs = ms;
     this.#untold = 0;
   }

@@ -15,6 +15,8 @@ import { isAddress } from "../base/addresses.js";
 import { checkId } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import { incarnationBytes, incarnationText, isIncarnation } from "../base/ids.js";
+import { limits } from "../base/limits.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 import { membershipFromMessage, membershipToMessage } from "../encoding/membership.js";
 import type { Base, Introduced, Introduction, NamedAddress, Standing } from "../raft/membership/introduction.js";
 import type { MembershipChange } from "../raft/membership/membership_change.js";
@@ -26,9 +28,6 @@ import { PROTOCOL_VERSION } from "./protocol.js";
 
 // Translates introductions: from the types of the rules (raft/membership/introduction.ts) to
 // raft.proto, and back.
-
-/** Largest number of founders that an introduction may name. */
-const FOUNDERS_MAX = 1_000;
 
 export function introduceRequest(asked: Introduction): MessageInitShape<typeof IntroduceRequestSchema> {
   const { name, receiver, founders, base, founder, askPromise } = asked;
@@ -164,8 +163,9 @@ function toMembership(message: MembershipMessage | undefined): Membership {
 }
 
 function toFounders(founders: readonly NamedAddressMessage[]): NamedAddress[] {
-  if (founders.length > FOUNDERS_MAX) {
-    throw new CairnError("LIMIT_EXCEEDED", `${founders.length} founders are named; at most ${FOUNDERS_MAX} may be`);
+  if (founders.length > limits.members) {
+    const text = `${founders.length} founders are named; the limit members is ${limits.members}`;
+    throw overLimit("LIMIT_EXCEEDED", "members", text);
   }
   return founders.map(toNamedAddress);
 }

@@ -15,6 +15,7 @@ import type {
 import { CairnError } from "../base/errors.js";
 import { isId, nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 import { membershipToMessage } from "../encoding/membership.js";
 import type { AppendRejection, LogConflict, MessageSender } from "../raft/messages.js";
 import type { CallContext } from "../rpc/call_context.js";
@@ -252,7 +253,7 @@ function toChunk(chunk: SnapshotChunk) {
   if (Math.max(byteLength, chunk.fileBytes) > limits.transferChunkBytes) {
     const bytes = Math.max(byteLength, chunk.fileBytes);
     const text = `the chunk at offset ${chunk.offset} has ${bytes} bytes; the limit transferChunkBytes is`;
-    throw new CairnError("LIMIT_EXCEEDED", `${text} ${limits.transferChunkBytes}`);
+    throw overLimit("LIMIT_EXCEEDED", "transferChunkBytes", `${text} ${limits.transferChunkBytes}`);
   }
   const found = crc32(chunk.data);
   if (found !== chunk.crc32) {

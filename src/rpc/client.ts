@@ -10,10 +10,12 @@ import type {
   MessageShape,
 } from "@bufbuild/protobuf";
 import { CairnError } from "../base/errors.js";
+import { tracingOf } from "../base/telemetry/tracing.js";
 import { type CallSettings, Channel, type ChannelSettings, type ClientCall, cancelledByCaller } from "./channel.js";
 import { type AnyMessage, decodeMessage, encodeMessage, methodName } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
+import { asClientSpan } from "./spans/unary_spans.js";
 
 // Makes typed clients of protobuf services.
 
@@ -125,8 +127,17 @@ function clientMethod(method: DescMethod, channel: Channel): unknown {
 
 async function callUnary(channel: Channel, method: DescMethod, request: AnyMessage, settings: CallSettings = {}) {
   const bytes = encodeMessage(method.input, request);
-  return oneAnswer(channel, method, settings, { started: (call) => sendOnly(call, bytes), ended: () => {} });
+  const sending = { started: (call: ClientCall) => sendOnly(call, bytes), ended: () => {} };
+  const tracing = tracingOf();
+  const service = method.parent.typeName;
+  if (tracing === undefined || service === UNTRACED) return oneAnswer(channel, method, settings, sending);
+  return asClientSpan(tracing, { service, method: method.name, address: channel.address }, (headers) =>
+    oneAnswer(channel, method, { ...settings, metadata: { ...settings.metadata, ...headers } }, sending),
+  );
 }
+
+/** Calls between members, which are no part of a client's trace. */
+const UNTRACED = "cairn.v1.RaftService";
 
 function callServerStreaming(channel: Channel, method: DescMethod, request: AnyMessage, settings: CallSettings = {}) {
   return manyAnswers(channel, method, settings, {

@@ -7,8 +7,9 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { CairnError } from "../base/errors.js";
+import type { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 
 // Encodes and decodes messages, and names methods.
 
@@ -65,8 +66,9 @@ const MESSAGE_OVERHEAD_BYTES = 256;
 
 function messageTooLarge(typeName: string, bytes: number): CairnError {
   const limit = limits.messageBytes;
-  return new CairnError(
+  return overLimit(
     "LIMIT_EXCEEDED",
+    "messageBytes",
     `${typeName} takes ${bytes} bytes, above the limit messageBytes (${limit}): send less in one message`,
   );
 }

@@ -12,11 +12,13 @@ import type {
 } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError, type CairnErrorCode } from "../base/errors.js";
+import { type Tracing, tracingOf } from "../base/telemetry/tracing.js";
 import { type CallContext, ServerCallContext } from "./call_context.js";
 import { type AnyMessage, decodeMessage, EncodedMessage, encodeMessage, methodName, methodPath } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
-import { statusFromError } from "./status.js";
+import { serverSpan } from "./spans/unary_spans.js";
+import { statusFromError, statusOfCode } from "./status.js";
 
 // Serves protobuf services from typed handlers.
 
@@ -71,6 +73,8 @@ export interface AddServiceOptions {
    * It may set `context.access`.
    */
   readonly guard?: ((method: DescMethod, context: ServerCallContext) => void) | undefined;
+  /** Calls with one answer are spans, when the application has @opentelemetry/api. */
+  readonly isTraced?: boolean;
   /** Leaves methods without an implementation to somebody else. */
   readonly isPartial?: boolean;
 }
@@ -162,6 +166,8 @@ class ServedMethod {
   readonly #onUnexpectedError: AddServiceOptions["onUnexpectedError"];
   readonly #observer: CallObserver | undefined;
   readonly #guard: AddServiceOptions["guard"];
+  /** Undefined without @opentelemetry/api, and for calls that are not traced. */
+  readonly #tracing: Tracing | undefined;
   readonly stopping: AbortSignal | undefined;
 
   constructor(method: DescMethod, handler: Handler, options: AddServiceOptions) {
@@ -172,6 +178,7 @@ class ServedMethod {
     this.#onUnexpectedError = options.onUnexpectedError;
     this.#observer = options.observe?.(method);
     this.#guard = options.guard;
+    this.#tracing = options.isTraced === true ? tracingOf() : undefined;
   }
 
   readonly decode = (bytes: Buffer): MessageShape<DescMessage> => {
@@ -186,15 +193,19 @@ class ServedMethod {
   /** Answers with one message. Never rejects. */
   async answerOnce(input: () => unknown, context: ServerCallContext, callback: grpc.sendUnaryData<Buffer>) {
     const begunMs = this.#observer?.begun() ?? 0;
+    const span = this.#tracing && serverSpan(this.#tracing, this.#method, context);
     try {
       this.#guard?.(this.#method, context);
-      const answer = await (this.#run(input(), context) as Promise<AnyMessage>);
+      const running = span === undefined ? this.#run(input(), context) : span.run(() => this.#run(input(), context));
+      const answer = await (running as Promise<AnyMessage>);
       const bytes = encodeMessage(this.#method.output, answer);
       context.answered();
       this.#observer?.ended(begunMs, undefined);
+      span?.end(0);
       callback(null, bytes);
     } catch (error) {
       const failure = this.#failure(error, context, begunMs);
+      span?.end(statusOfCode(failure.code), failure);
       context.answered(failure);
       callback(statusFromError(failure));
     }

@@ -3,6 +3,7 @@ import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { CairnError, type CairnErrorCode, errorCodeOf, errorCodes } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import { limitRefusals } from "../base/telemetry/refusals.js";
 import { methodName } from "./codec.js";
 
 // Translates between Cairn's errors and gRPC statuses.
@@ -15,6 +16,11 @@ const RETRY_AFTER_KEY = "retry-after-ms";
 const SINCE_KEY = "cairn-since";
 const OLDEST_INDEX_KEY = "cairn-oldest-index";
 
+/** Returns the number of the gRPC status for an error code. */
+export function statusOfCode(code: CairnErrorCode): number {
+  return grpc.status[errorCodes[code].grpc];
+}
+
 /** Returns an error as the gRPC status that a server sends. */
 export function statusFromError(error: CairnError): { code: grpc.status; details: string; metadata: grpc.Metadata } {
   const metadata = new grpc.Metadata();
@@ -24,7 +30,7 @@ export function statusFromError(error: CairnError): { code: grpc.status; details
   setText(metadata, RETRY_AFTER_KEY, error.retryAfterMs?.toString());
   setText(metadata, SINCE_KEY, error.since?.toString());
   setText(metadata, OLDEST_INDEX_KEY, error.oldestIndex?.toString());
-  return { code: grpc.status[errorCodes[error.code].grpc], details: sendableText(error.message), metadata };
+  return { code: statusOfCode(error.code), details: sendableText(error.message), metadata };
 }
 
 /**
@@ -111,6 +117,7 @@ export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
   const sendStatus = call.sendStatus.bind(call);
   call.sendStatus = (status) => {
     const tooLarge = status.code === grpc.status.RESOURCE_EXHAUSTED && isMessageTooLarge(status.details);
+    if (tooLarge) limitRefusals.add(isInflated(status.details) ? "inflateFactor" : "messageBytes");
     sendStatus(tooLarge ? statusFromError(messageTooLarge(status.details)) : status);
   };
   // The type asks for grpc-js's wrapper class, which only adds a layer around the same interface.
@@ -244,8 +251,12 @@ function isMessageTooLarge(details: string): boolean {
   return /larger than (max \()?\d/.test(details);
 }
 
+function isInflated(details: string): boolean {
+  return details.includes("decompresses");
+}
+
 function messageTooLarge(details: string): CairnError {
-  if (details.includes("decompresses")) {
+  if (isInflated(details)) {
     const most = `messageBytes (${limits.messageBytes}) or inflateFactor (${limits.inflateFactor})`;
     return new CairnError(
       "LIMIT_EXCEEDED",

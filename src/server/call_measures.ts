@@ -1,6 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { CairnErrorCode } from "../base/errors.js";
-import { Histogram, NamedCounts } from "../base/measures.js";
+import { Histogram, NamedCounts } from "../base/telemetry/measures.js";
 import type { CallObserver } from "../rpc/server.js";
 
 /** The calls of one method since the server started. */

@@ -46,5 +46,8 @@ function tell(event: TlsEvent, logger: Logger): void {
 /** Logs that a listener is open to the network without TLS. */
 export function warnOfExposure(listen: string, logger: Logger): void {
   if (isLoopback(listen)) return;
-  logger.warn({ listen }, "INSECURE: without TLS, everybody who reaches this address can read and change everything");
+  logger.warn(
+    { address: listen },
+    "INSECURE: without TLS, everybody who reaches this address can read and change everything",
+  );
 }

@@ -1,5 +1,5 @@
-import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import { overLimit } from "../base/telemetry/refusals.js";
 
 /** Time after which a refused caller may try again, in milliseconds. */
 const RETRY_AFTER_MS = 1_000;
@@ -25,7 +25,7 @@ export class Places {
   async *serve<Answer>(answers: () => AsyncIterable<Answer>): AsyncGenerator<Answer, void, undefined> {
     if (this.#taken >= this.#most) {
       const text = `this node serves ${this.#taken} ${this.what} (limit ${this.limit}): ask another member, or try later`;
-      throw new CairnError("BUSY", text, { retryAfterMs: RETRY_AFTER_MS });
+      throw overLimit("BUSY", this.limit, text, { retryAfterMs: RETRY_AFTER_MS });
     }
     this.#taken++;
     try {

@@ -105,9 +105,15 @@ export class CairnServer {
     private readonly machine: MachineServices,
     private readonly comparison: StateComparison,
     private readonly closeAccess: () => void,
+    private readonly guard: Pick<FloodGuard, "connectionCounts">,
     /** Counts and times of the calls that it answers. @internal */
     readonly calls: CallMeasures,
   ) {}
+
+  /** Number of connections to the server, by the part that they play. @internal */
+  get connections(): Readonly<Record<string, number>> {
+    return this.guard.connectionCounts;
+  }
 
   /** Number of things that the services hold for their callers, by name. @internal */
   get holdings(): Readonly<Record<string, number>> {
@@ -139,7 +145,7 @@ export class CairnServer {
     checkExposure(listen, { tls: security !== undefined, insecure });
     const server = new grpc.Server(serverOptions);
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
-    guardAgainstFloods(server, options.limits, logger);
+    const floodGuard = guardAgainstFloods(server, options.limits, logger);
     noteCallers(server, security);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
@@ -158,8 +164,9 @@ export class CairnServer {
     const common = { onUnexpectedError, observe: calls.observe, guard };
     // A peer's stream would never end.
     addService(server, RaftService, raftService(endpoint, admission), { ...common, stopping: stopping.signal });
-    machine.addTo(server, common);
-    addService(server, AdminService, adminService(node, comparison, options.introducer, security), common);
+    machine.addTo(server, { ...common, isTraced: true });
+    const admin = adminService(node, comparison, options.introducer, security);
+    addService(server, AdminService, admin, { ...common, isTraced: true });
     const services = [RaftService, ...machine.services, AdminService];
     const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services, access);
     const port = await bind(server, listen, security?.serverCredentials);
@@ -173,7 +180,7 @@ export class CairnServer {
     setServing(true);
     const host = listen.slice(0, listen.lastIndexOf(":"));
     const closeAccess = () => opened?.close();
-    const parts = [setServing, stopping, machine, comparison, closeAccess, calls] as const;
+    const parts = [setServing, stopping, machine, comparison, closeAccess, floodGuard, calls] as const;
     return new CairnServer(server, `${host}:${port}`, ...parts);
   }
 
@@ -214,14 +221,16 @@ export class CairnServer {
 const PEER_PATH = `/${RaftService.typeName}/`;
 const OPERATOR_PATH = `/${AdminService.typeName}/`;
 
-function guardAgainstFloods(server: grpc.Server, limits: ServerOptions["limits"], logger: Logger): void {
+function guardAgainstFloods(server: grpc.Server, limits: ServerOptions["limits"], logger: Logger): FloodGuard {
   const guard = new FloodGuard({
     limits,
     isPeer: (path) => path.startsWith(PEER_PATH),
     isPatient: (path) => path.startsWith(OPERATOR_PATH),
   });
-  if (guardServer(server, guard)) return;
-  logger.warn({}, "this version of grpc-js is built differently: the limits against floods do not hold");
+  if (!guardServer(server, guard)) {
+    logger.warn({}, "this version of grpc-js is built differently: the limits against floods do not hold");
+  }
+  return guard;
 }
 
 function openAccess(file: string, { security, logger }: ServerOptions): AccessControl {

@@ -46,6 +46,11 @@ export interface FileSystem {
   unlink(path: string): Promise<void>;
   /** Whether a file or directory with this name exists. */
   exists(path: string): Promise<boolean>;
+  /**
+   * Returns when a file was last changed, in milliseconds since 1970. Left out where that is not
+   * known.
+   */
+  changedUnixMs?(path: string): Promise<number>;
   /** Removes a directory and its contents; does nothing when it does not exist. */
   removeAll(path: string): Promise<void>;
   /** Returns the bytes by which files on a directory's file system may still grow, in all. */
@@ -254,6 +259,7 @@ export const nodeFileSystem: FileSystem = {
       () => true,
       () => false,
     ),
+  changedUnixMs: async (path) => (await fsp.stat(path)).mtimeMs,
   removeAll: (path) => fsp.rm(path, { recursive: true, force: true }),
   async availableBytes(path) {
     const { bavail, bsize } = await fsp.statfs(path);

@@ -1,9 +1,14 @@
-/** Receives a node's log messages; a pino logger fits. */
+import type { LogFacts } from "./log_fields.js";
+
+/**
+ * Receives a node's log messages, one call an event; a pino logger fits. Facts hold names, numbers
+ * and reasons, never a key, a value, a token or a private key.
+ */
 export interface Logger {
-  debug(facts: object, message: string): void;
-  info(facts: object, message: string): void;
-  warn(facts: object, message: string): void;
-  error(facts: object, message: string): void;
+  debug(facts: LogFacts, message: string): void;
+  info(facts: LogFacts, message: string): void;
+  warn(facts: LogFacts, message: string): void;
+  error(facts: LogFacts, message: string): void;
 }
 
 const nothing = () => {};

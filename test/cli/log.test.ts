@@ -7,9 +7,9 @@ async function logged(spoil: string): Promise<Record<string, unknown>[]> {
     import { createRequire } from "node:module";
     import Module from "node:module";
     const { standardErrorLogger } = await import("./dist/src/cli/output/log.js");
-    const logger = standardErrorLogger("warn");
+    const logger = standardErrorLogger({ level: "warn" });
     ${spoil}
-    logger.info({ no: 1 }, "not at this level");
+    logger.info({ index: 1 }, "not at this level");
     logger.warn({ node: "n1" }, "something");
     logger.error({ err: new RangeError("this") }, "the end");
   `;

@@ -1,3 +1,5 @@
+import { context } from "@opentelemetry/api";
+import { suppressTracing } from "@opentelemetry/core";
 import { describe, expect, test } from "vitest";
 import type { GetResponse, SessionRequest } from "../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../../src/base/limits.js";
@@ -7,9 +9,22 @@ import { fakeLeader } from "../support/nodes/forwarding.js";
 import { collect } from "../support/nodes/loopback.js";
 import { memoryHome } from "../support/nodes/nodes.js";
 import { serve, serveNode } from "../support/nodes/served_node.js";
+import { RecordedSpans } from "../support/spans.js";
 import { ingressTo } from "./support.js";
 
 const key = bytes("key");
+
+test("a call through an ingress process continues its trace at the node", async () => {
+  const { server } = await serve({ lead: true });
+  const { kv } = await ingressTo(server.address);
+  await kv.put({ key: bytes("k"), value: bytes("v") });
+  const spans = RecordedSpans.start();
+  const traceId = "0af7651916cd43dd8448eb211c80319c";
+  // As a client in another language sends it: its own span is not one of these.
+  const settings = { metadata: { traceparent: `00-${traceId}-b7ad6b7169203331-01` } };
+  await context.with(suppressTracing(context.active()), () => kv.put({ key: bytes("k"), value: bytes("v") }, settings));
+  expect(spans.treeOf(traceId, "b7ad6b7169203331")).toEqual([{ name: "server cairn.v1.KeyValueService/Put" }]);
+});
 
 describe("unary calls at an ingress process", () => {
   test("have the answers of the node itself", async () => {

@@ -174,7 +174,7 @@ test("members compare their states with their own credentials, and the audit nam
       .split("\n")
       .filter((line) => line.includes('"audit":"admin"') && line.includes("VerifyState"));
   await until(() => audited().length === 1, "the audit has the call");
-  expect(JSON.parse(audited()[0]!)).toMatchObject({ level: 30, caller: "ops", outcome: "OK" });
+  expect(JSON.parse(audited()[0]!)).toMatchObject({ level: 30, caller: "ops", code: "OK" });
 });
 
 test("a reload revokes, at every node, within a second or so", async () => {

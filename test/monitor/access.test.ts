@@ -125,7 +125,7 @@ describe("an action of the page", () => {
     expect(await done.text()).toMatch(/^took a snapshot at \d+\n$/);
     expect(guarded.node.snapshots.list()).toHaveLength(1);
     const audited = guarded.lines.filter(({ audit }) => audit === "admin");
-    expect(audited).toMatchObject([{ caller: "ops", method: "/actions/snapshot", outcome: "OK" }]);
+    expect(audited).toMatchObject([{ caller: "ops", method: "/actions/snapshot", code: "OK" }]);
   });
 
   test("is not taken from a page of a stranger, nor by GET", async () => {

@@ -32,6 +32,9 @@ describe("the metrics", () => {
     expect(grown('cairn_rpc_ended_total{service="cairn.v1.KeyValueService",method="Put",code="LIMIT_EXCEEDED"}')).toBe(
       1,
     );
+    expect(grown('cairn_refusals_total{limit="keyBytes"}')).toBe(1);
+    expect(samples.get('cairn_connections{kind="client"}')).toBe(1);
+    expect(samples.get("cairn_log_oldest_entry_age_seconds")).toBeGreaterThanOrEqual(0);
     expect(samples.get('cairn_rpc_active{service="cairn.v1.KeyValueService",method="Put"}')).toBe(0);
     expect(samples.get('cairn_snapshots_total{reason="requested"}')).toBe(1);
     expect(samples.get("cairn_snapshot_index")).toBe(node.raft.snapshot?.index);
@@ -54,6 +57,24 @@ describe("the metrics", () => {
     expect(counts).toEqual([...counts].sort((a, b) => a - b));
     expect(buckets.at(-1)).toEqual(['cairn_write_duration_seconds_bucket{le="+Inf"}', 3]);
     expect(samples.get("cairn_write_duration_seconds_count")).toBe(3);
+  });
+
+  test("tell the connections of ingress processes and those that TLS refused, where there are any", () => {
+    const collect = (name: string, from: object) =>
+      families
+        .find((family) => family.name === name)!
+        .collect({ server: { connections: { client: 2 } }, ...from } as never);
+    expect(collect("cairn_connections", { ingressConnections: 7 })).toEqual([
+      { labels: { kind: "client" }, value: 2 },
+      { labels: { kind: "ingress" }, value: 7 },
+    ]);
+    expect(collect("cairn_tls_refused_connections_total", { refusedConnections: 3 })).toEqual([{ value: 3 }]);
+  });
+
+  test("tell the margin of each follower that is being sent a snapshot", () => {
+    const family = families.find(({ name }) => name === "cairn_transfer_margin_bytes")!;
+    const node = { retention: { margins: new Map([["n2", -5]]) } };
+    expect(family.collect({ node } as never)).toEqual([{ labels: { peer: "n2" }, value: -5 }]);
   });
 
   test("tell the end of each certificate, in seconds", () => {

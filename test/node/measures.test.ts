@@ -1,7 +1,8 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { Histogram, quantileOf } from "../../src/base/measures.js";
+import { Histogram, quantileOf } from "../../src/base/telemetry/measures.js";
+import { LogAge } from "../../src/node/measures/log_age.js";
 import { NodeMeasures } from "../../src/node/measures/node_measures.js";
 import { StageProbe } from "../../src/node/measures/stage_probe.js";
 import { ManualClock } from "../support/conditions.js";
@@ -83,6 +84,15 @@ test("a happening is published on the channel cairn:happening, for programs that
 });
 
 function measuresOf() {
-  const measures = new NodeMeasures("n1", new ManualClock(), () => 7);
+  const measures = new NodeMeasures(
+    "n1",
+    new ManualClock(),
+    () => 7,
+    new LogAge(
+      () => 7,
+      0,
+      () => undefined,
+    ),
+  );
   return { timeline: measures.timeline, look: (warnings: string[]) => measures.lookAtWarnings(warnings) };
 }

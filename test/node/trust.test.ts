@@ -107,7 +107,7 @@ describe("the status and the log of a node that refuses messages (T5)", () => {
       "51 message(s) that no correct member sends were refused, the last with n8: n8 acts as leader of term 2, but n9 leads in that term",
     ]);
     const told = logged.filter(({ message }) => message.includes("no correct member"));
-    expect(told).toEqual([{ facts: expect.objectContaining({ from: "n9", times: 1 }), message: expect.any(String) }]);
+    expect(told).toEqual([{ facts: expect.objectContaining({ peer: "n9", times: 1 }), message: expect.any(String) }]);
   });
 
   test("repeat the warning after a while with a count, and drop it when it is long past", () => {
@@ -121,8 +121,8 @@ describe("the status and the log of a node that refuses messages (T5)", () => {
     now += limits.violationLogMs;
     watch.refusedBy("n2", "why");
     expect(told).toEqual([
-      { from: "n2", detail: "why", times: 1 },
-      { from: "n2", detail: "why", times: 100 },
+      { peer: "n2", detail: "why", times: 1 },
+      { peer: "n2", detail: "why", times: 100 },
     ]);
     now += limits.violationShownMs - 1;
     expect(watch.warnings).toEqual([expect.stringContaining("refused for safety 101 time(s)")]);

@@ -46,7 +46,7 @@ test("a stranger that knows the cluster's id changes nothing, and the status and
     {
       message: "refused a message whose sender is not a member, as far as this node knows",
       facts: {
-        from: "mallory",
+        peer: "mallory",
         address: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
         detail: expect.any(String),
         times: 1,

@@ -7,9 +7,9 @@ import {
   connectionFrom,
   givenConnectionFlag,
 } from "../options/connection.js";
-import { logLevelOption, namedAddresses, wholeNumber } from "../options/options.js";
+import { logFormatOption, logLevelOption, namedAddresses, wholeNumber } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
-import type { LogLevel } from "../output/log.js";
+import type { LogFormat, LogLevel } from "../output/log.js";
 import { untilSignal } from "../output/signals.js";
 
 interface GatewayCommandOptions extends ConnectionFlags {
@@ -18,6 +18,7 @@ interface GatewayCommandOptions extends ConnectionFlags {
   jsonStyle: "compact" | "spaced";
   timeoutMs: number;
   logLevel: LogLevel;
+  logFormat?: LogFormat;
 }
 
 /** Defines `cairn gateway`, which turns lines of JSON into calls. */
@@ -37,6 +38,7 @@ export function gatewayCommand(): Command {
     )
     .option("--timeout-ms <n>", "how long a node may take to answer", wholeNumber(1, TIMER_MS_MAX), 30_000)
     .addOption(logLevelOption("warn"))
+    .addOption(logFormatOption())
     .action(gateway);
   return addConnectionOptions(command);
 }
@@ -49,7 +51,7 @@ async function gateway(options: GatewayCommandOptions, command: Command): Promis
     import("../../gateway/nodes.js"),
     import("../output/log.js"),
   ]);
-  const logger = standardErrorLogger(options.logLevel);
+  const logger = standardErrorLogger({ level: options.logLevel, format: options.logFormat });
   const complain = (text: string) => void process.stderr.write(`cairn gateway: ${text}\n`);
   const onFatal = (error: unknown) => {
     complain(`a node stopped itself: ${String(error)}`);

@@ -101,7 +101,7 @@ class ClusterNode {
     if (options.certs !== undefined) this.#arguments.push(...tlsFlags(options.certs, this.id));
     this.#arguments.push(...flags);
     // Standard error is for people, so the node's errors are text: no --json.
-    const further = ["--log-level", "error"];
+    const further = flags.some((flag) => /^--log-level(=|$)/.test(flag)) ? [] : ["--log-level", "error"];
     this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, ...further], {
       env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_FOR_NODES.includes(name))),
       // Over the channel, a node notices when this process is gone. The node is not in this

@@ -22,7 +22,8 @@ const LOAD_LOG_MS = 3_000;
 
 /** Runs a node until a signal comes, then ends the process. */
 export async function runNode(settings: StartSettings): Promise<void> {
-  const logger = standardErrorLogger(settings.logLevel);
+  const { logLevel: level, logFormat: format, id } = settings;
+  const logger = standardErrorLogger({ level, format, node: id });
   const signal = untilSignal();
   const starting = new AbortController();
   let isStarted = false;

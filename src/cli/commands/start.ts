@@ -9,6 +9,7 @@ import {
   factorOrOff,
   idText,
   listenAddress,
+  logFormatOption,
   logLevelOption,
   namedAddresses,
   nameList,
@@ -256,7 +257,8 @@ export function startCommand(): Command {
     )
     .addOption(new Option("--config <file>", "JSON file with settings").env("CAIRN_CONFIG").argParser(nonEmpty))
     .option("--json", "print JSON objects instead of text, a line each")
-    .addOption(logLevelOption("warn").env("CAIRN_LOG_LEVEL"))
+    .addOption(logLevelOption("warn"))
+    .addOption(logFormatOption())
     .addHelpText("after", EXAMPLES)
     .action(async (options: StartOptions, command: Command) => {
       const settings = settingsOf(options, command);

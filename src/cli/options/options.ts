@@ -3,7 +3,7 @@ import { isAddress } from "../../base/addresses.js";
 import { TIMER_MS_MAX } from "../../base/arguments.js";
 import { isId } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
-import { type LogLevel, logLevels } from "../output/log.js";
+import { type LogLevel, logFormats, logLevels } from "../output/log.js";
 
 /** Parses a whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): (text: string) => number {
@@ -117,5 +117,17 @@ export function endpointsOption(): Option {
 }
 
 export function logLevelOption(preset: LogLevel): Option {
-  return new Option("--log-level <level>", "what to log on standard error").choices(logLevels).default(preset);
+  return new Option("--log-level <level>", "what to log on standard error")
+    .env("CAIRN_LOG_LEVEL")
+    .choices(logLevels)
+    .default(preset);
+}
+
+export function logFormatOption(): Option {
+  return new Option(
+    "--log-format <format>",
+    "how to log it, a line an event (default: pretty on a terminal, else json)",
+  )
+    .env("CAIRN_LOG_FORMAT")
+    .choices(logFormats);
 }

@@ -5,7 +5,7 @@ import type { SnapshotCompression } from "../../peers/install/install_messages.j
 import type { ElectionMode, ReadMode } from "../../raft/timing.js";
 import type { Membership } from "../../raft/types.js";
 import type { FloodLimits } from "../../server/server.js";
-import type { LogLevel } from "../output/log.js";
+import type { LogFormat, LogLevel } from "../output/log.js";
 import { derivedClusterId, memberList } from "./cluster_ids.js";
 import { applyConfigFile } from "./config_file.js";
 import { checkExposed, type TlsOptions, type TlsSettings, tlsOf } from "./node_tls.js";
@@ -58,6 +58,7 @@ export interface StartOptions extends TlsOptions {
   readonly access?: string;
   readonly peerTokenFile?: string;
   readonly logLevel: LogLevel;
+  readonly logFormat?: LogFormat;
   readonly json?: boolean;
 }
 
@@ -78,6 +79,7 @@ export interface StartSettings
       | "access"
       | "peerTokenFile"
       | "logLevel"
+      | "logFormat"
     > {
   /** Bytes per second; undefined: no limit. */
   readonly snapshotBandwidth: number | undefined;

@@ -1,6 +1,7 @@
 import type { ResponseHeader, SessionAnswer } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError, type CairnErrorCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import type { TraceHeaders } from "../../base/telemetry/tracing.js";
 import type { ChannelPool } from "../../rpc/channel_pool.js";
 import type { SharedChannel } from "../../rpc/client.js";
 import { fromCallError } from "../../rpc/status.js";
@@ -106,11 +107,12 @@ export class Pipeline {
     request: CallRequest,
     bytes: number,
     { signal, timeoutMs }: CallOptions & { readonly timeoutMs: number },
+    trace?: TraceHeaders,
   ): Promise<CallAnswer> {
     return new Promise((resolve, reject) => {
       if (this.#isClosed) return reject(clientIsClosed());
       if (signal?.aborted) return reject(gaveUp(signal));
-      const call = new Call(request, bytes, this.#turn(), resolve, reject, this.#ended);
+      const call = new Call(request, bytes, this.#turn(), resolve, reject, this.#ended, trace);
       try {
         this.#begin(call);
       } catch (error) {

@@ -147,7 +147,11 @@ export class SessionLink {
     }
     const { acknowledgedThrough, since } = this.writeIdentity();
     const sent = this.#send({
-      calls: calls.map(({ sequence, request }) => ({ sequence: BigInt(sequence), call: request })),
+      calls: calls.map(({ sequence, request, trace }) => ({
+        sequence: BigInt(sequence),
+        call: request,
+        ...(trace !== undefined && { trace: { headers: trace } }),
+      })),
       acknowledgedThrough: BigInt(acknowledgedThrough),
       since: BigInt(since),
     });

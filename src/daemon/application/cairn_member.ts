@@ -6,7 +6,8 @@ import type { CairnNode } from "../../node/node.js";
 import type { Committed } from "../../node/requests/proposals.js";
 import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import { ownMachineServices } from "../../server/machine/services.js";
-import { type Logger, silentLogger } from "../../system/logger.js";
+import { limitRepeats, type RepeatLimitedLogger } from "../../system/log_repeats.js";
+import { silentLogger } from "../../system/logger.js";
 import { type LaunchedMember, launch, transferLeadershipBeforeStop } from "../launch.js";
 import { type ClusterEvent, type LeaderEvent, lagOf, NodeWatch } from "./cluster_events.js";
 import { MemberCalls, type ProposeOptions, type QueryOptions } from "./member_calls.js";
@@ -22,7 +23,7 @@ type Listener = (event: ClusterEvent) => void;
  */
 export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   readonly #options: CairnMemberOptions<Result, Machine, View>;
-  readonly #logger: Logger;
+  readonly #logger: RepeatLimitedLogger;
   readonly #watch: NodeWatch;
   readonly #calls: MemberCalls<Result, Machine, View>;
   readonly #listeners = new Map<string, Set<Listener>>();
@@ -33,8 +34,8 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   #stopping: Promise<void> | undefined;
 
   private constructor(options: CairnMemberOptions<Result, Machine, View>) {
-    this.#options = options;
-    this.#logger = options.logger ?? silentLogger;
+    this.#logger = limitRepeats(options.logger ?? silentLogger);
+    this.#options = { ...options, logger: this.#logger };
     this.#watch = new NodeWatch(options.lagEntries ?? 1_000, (event) => this.#emit(event));
     const { machine, peerAddresses } = options;
     const self = this;
@@ -183,6 +184,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
       await this.#member.stop();
     } finally {
       this.#calls.close();
+      this.#logger.flush();
     }
   }
 
@@ -197,6 +199,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
     this.#over = new CairnError("STOPPED", `member ${this.id} failed and stopped: ${CairnError.from(error).text}`);
     this.#watch.stop();
     this.#wakeLeaderWaiters();
+    this.#logger.flush();
     (this.#options.onFatal ?? rethrow)(error);
   }
 
@@ -230,7 +233,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
         try {
           listener(event);
         } catch (error) {
-          this.#logger.error({ err: error, event: event.kind }, "a listener of the application threw an error");
+          this.#logger.error({ err: error, kind: event.kind }, "a listener of the application threw an error");
         }
       }
     });

@@ -10,9 +10,9 @@ import {
   type RequestId,
 } from "../../../gen/cairn/v1/storage_pb.js";
 import { counterProblem } from "../../base/counters.js";
-import { CairnError } from "../../base/errors.js";
-import { type Problem, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
+import { type Problem, problemError, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import { needsLeases, problemOfLeaseId, problemOfLeaseOperation } from "./leases/lease_problem.js";
 import { ANSWER_RULES, sessionRules } from "./session_limits.js";
 import { problemOfTxn } from "./txn/txn_problem.js";
@@ -28,13 +28,14 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
   const rules = rulesOf(command.operation);
   command.rules = command.requestId === undefined ? rules : Math.max(rules, ANSWER_RULES);
   const problem = problemOf(command);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  if (problem !== undefined) throw problemError(problem);
   // A field that this version does not know would have a meaning for newer replicas only, and may
   // be nested deeper than a replica decodes.
   const bytes = toBinary(CommandSchema, command, { writeUnknownFields: false });
   if (bytes.byteLength + limits.entryAllowanceBytes > limits.entryBytes) {
-    throw new CairnError(
+    throw overLimit(
       "LIMIT_EXCEEDED",
+      "entryBytes",
       `the command takes ${bytes.byteLength} bytes; the limit entryBytes is ${limits.entryBytes}, of which ` +
         `${limits.entryAllowanceBytes} are set aside for the entry around it: split it up`,
     );

@@ -48,6 +48,7 @@
 import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { StoredLease } from "./leases/lease_store.js";
 import type { KeyRecord } from "./record_store.js";
@@ -158,14 +159,16 @@ function checkPair(key: Uint8Array, value: Uint8Array, before: Uint8Array | unde
     throw new CairnError("INVALID_ARGUMENT", "the pairs are not in ascending order of key: sort them, each key once");
   }
   if (key.byteLength > limits.keyBytes) {
-    throw new CairnError(
+    throw overLimit(
       "LIMIT_EXCEEDED",
+      "keyBytes",
       `a key has ${key.byteLength} bytes; the limit keyBytes is ${limits.keyBytes}`,
     );
   }
   if (value.byteLength > limits.valueBytes) {
-    throw new CairnError(
+    throw overLimit(
       "LIMIT_EXCEEDED",
+      "valueBytes",
       `a value has ${value.byteLength} bytes; the limit valueBytes is ${limits.valueBytes}`,
     );
   }

@@ -2,6 +2,7 @@ import { statfsSync } from "node:fs";
 import { open, type RootDatabase, type Transaction } from "lmdb";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { FileSystem } from "../../system/fs.js";
 import { AnswerRows } from "./answer_rows.js";
@@ -159,7 +160,11 @@ export class LmdbEnvironment {
   retain(): () => void {
     if (this.#readers >= limits.stateReaders) {
       const limit = `the limit stateReaders is ${limits.stateReaders}`;
-      throw new CairnError("BUSY", `too many ranges and snapshots of the state are being read; ${limit}: try later`);
+      throw overLimit(
+        "BUSY",
+        "stateReaders",
+        `too many ranges and snapshots of the state are being read; ${limit}: try later`,
+      );
     }
     this.#readers++;
     return () => this.#letGo();

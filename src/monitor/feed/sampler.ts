@@ -1,4 +1,4 @@
-import { type HistogramView, quantileOf } from "../../base/measures.js";
+import { type HistogramView, quantileOf } from "../../base/telemetry/measures.js";
 import type { Monitored, MonitoredNode } from "../monitored.js";
 import type { ProcessFigures } from "../process_figures.js";
 import type { ChartFigure, ChartPoint } from "./shown.js";

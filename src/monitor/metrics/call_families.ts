@@ -1,5 +1,5 @@
-import type { Family } from "./family.js";
-import { MS } from "./family.js";
+import { limitRefusals } from "../../base/telemetry/refusals.js";
+import { type Family, MS, one } from "./family.js";
 
 /** Metrics of the calls that a node answers, and of what it holds for its callers. */
 export const callFamilies: readonly Family[] = [
@@ -29,6 +29,28 @@ export const callFamilies: readonly Family[] = [
         return view.count === 0 ? [] : [{ labels: { service, method }, view, unit: MS }];
       }),
   },
+  {
+    type: "counter",
+    name: "cairn_refusals_total",
+    help: "Requests, connections and streams that a limit refused or ended, by the limit's name.",
+    collect: () => [...limitRefusals.entries()].map(([limit, value]) => ({ labels: { limit }, value })),
+  },
+  {
+    type: "gauge",
+    name: "cairn_connections",
+    help: "Open gRPC connections, by kind: client, peer, late (above a limit, not known yet), ingress.",
+    collect: ({ server, ingressConnections }) =>
+      Object.entries({ ...server.connections, ingress: ingressConnections }).map(([kind, value]) => ({
+        labels: { kind },
+        value,
+      })),
+  },
+  one(
+    "counter",
+    "cairn_tls_refused_connections_total",
+    "Connections refused for their certificate, or for the lack of one.",
+    ({ refusedConnections }) => refusedConnections,
+  ),
   {
     type: "gauge",
     name: "cairn_held",

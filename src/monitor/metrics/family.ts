@@ -1,4 +1,4 @@
-import type { HistogramView } from "../../base/measures.js";
+import type { HistogramView } from "../../base/telemetry/measures.js";
 import type { Monitored } from "../monitored.js";
 
 /** Labels of a sample; a family's samples all have the same names. */

@@ -23,6 +23,16 @@ export const logFamilies: readonly Family[] = [
     "Bytes of entries retained for followers that are catching up by snapshot.",
     ({ node }) => node.retention.pinnedBytes,
   ),
+  one(
+    "gauge",
+    "cairn_log_oldest_entry_age_seconds",
+    "Age of the log's oldest entry; for entries from before the start, at least the time since their file last changed.",
+    ({ node: { measures, raft } }) => {
+      const { boundary, last } = raft.log;
+      const ms = measures.logAge.ofOldest(boundary.index + 1, last.index);
+      return ms === undefined ? undefined : ms * MS;
+    },
+  ),
   seconds("cairn_log_sync_duration_seconds", "Duration of a synced write of the log.", ({ node }) =>
     node.measures.logSyncs.view(),
   ),
@@ -83,6 +93,13 @@ export const logFamilies: readonly Family[] = [
     name: "cairn_transfer_total_bytes",
     help: "Bytes of a snapshot that is being sent or received.",
     collect: ({ node }) => transfers(node).map(({ labels, totalBytes: value }) => ({ labels, value })),
+  },
+  {
+    type: "gauge",
+    name: "cairn_transfer_margin_bytes",
+    help: "Log kept for a follower, less the log written until it has its snapshot; below 0, it cannot catch up.",
+    collect: ({ node }) =>
+      [...node.retention.margins].map(([key, value]) => ({ labels: { peer: nameOf(key) }, value })),
   },
   {
     type: "counter",

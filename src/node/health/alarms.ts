@@ -1,6 +1,7 @@
 import { type CairnError, hasCode } from "../../base/errors.js";
 import type { LostData } from "../../raft/state.js";
 import type { DataDirectory } from "../../storage/data_dir.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
 import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
@@ -55,7 +56,8 @@ export class LossAlarm {
     if (lost === undefined || this.#isTold) return;
     this.#isTold = true;
     const { logger, directory, diskFull, onLost } = this.parts;
-    logger.error({ ...lost }, "this node has less than it acknowledged: it no longer votes or acknowledges");
+    const facts: LogFacts = { matchIndex: lost.acknowledged, lastIndex: lost.has };
+    logger.error(facts, "this node has less than it acknowledged: it no longer votes or acknowledges");
     // A vote may be lost as well, so a restart must not make this node forget the loss.
     diskFull
       .untilRoom(() => directory.retire(membership.members))

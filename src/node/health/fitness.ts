@@ -1,6 +1,7 @@
 import { CairnError } from "../../base/errors.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { Clock } from "../../system/clock.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
 import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
@@ -91,7 +92,7 @@ export class Fitness {
   }
 
   #stoodStill(ms: number): void {
-    const facts = { ms: Math.round(ms), role: this.host.raft.role };
+    const facts: LogFacts = { durationMs: Math.round(ms), role: this.host.raft.role };
     this.parts.logger.warn(facts, "the process stalled for longer than an election timeout");
     this.writes.stoodStill(ms);
     this.#members.stoodStill(ms);
@@ -114,8 +115,8 @@ export class Fitness {
 
   #logDisk(disk: WriteWatch["disk"]): void {
     const { role } = this.host.raft;
-    const underWayMs = Math.round(this.logSync.underWayMs ?? 0);
-    if (disk === "stuck") this.parts.logger.warn({ role, underWayMs }, "the disk does not complete writes of the log");
+    const durationMs = Math.round(this.logSync.underWayMs ?? 0);
+    if (disk === "stuck") this.parts.logger.warn({ role, durationMs }, "the disk does not complete writes of the log");
     else if (this.#disk === "stuck") this.parts.logger.info({ role }, "the disk completes writes of the log again");
   }
 

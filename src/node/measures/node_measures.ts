@@ -1,9 +1,10 @@
 import type { CairnErrorCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
-import { Histogram, NamedCounts } from "../../base/measures.js";
+import { Histogram, NamedCounts } from "../../base/telemetry/measures.js";
 import type { TransferOutcome } from "../../raft/leader/replication.js";
 import type { Clock } from "../../system/clock.js";
 import type { RaftView } from "../views.js";
+import type { LogAge } from "./log_age.js";
 import { StageProbe } from "./stage_probe.js";
 import { Timeline } from "./timeline.js";
 
@@ -56,7 +57,12 @@ export class NodeMeasures {
   #membershipIndex = -1;
   #warnings: ReadonlySet<string> = new Set();
 
-  constructor(node: string, clock: Clock, unixMs: () => number) {
+  constructor(
+    node: string,
+    clock: Clock,
+    unixMs: () => number,
+    readonly logAge: LogAge,
+  ) {
     this.stages = new StageProbe(clock);
     this.timeline = new Timeline(node, unixMs);
   }

@@ -1,5 +1,6 @@
-import { Histogram } from "../../base/measures.js";
+import { Histogram } from "../../base/telemetry/measures.js";
 import type { Clock } from "../../system/clock.js";
+import { TracedWrites } from "./traced_writes.js";
 
 /**
  * Stages of a write at its leader. `queue`: from its proposal until its batch is given to the disk.
@@ -30,6 +31,8 @@ export class StageProbe {
     replicate: new Histogram(),
     apply: new Histogram(),
   };
+  /** Writes of which a trace wants to know more than the probe does. */
+  readonly traced = new TracedWrites();
   #followed: Followed | undefined;
 
   constructor(private readonly clock: Clock) {}
@@ -40,6 +43,7 @@ export class StageProbe {
 
   /** The entries up to `last` are being given to the disk. */
   writing(last: number): void {
+    if (this.traced.size > 0) this.traced.reached("writing", last);
     const followed = this.#followed;
     if (followed === undefined || followed.writingMs !== undefined || followed.index > last) return;
     followed.writingMs = this.clock.now();
@@ -48,6 +52,7 @@ export class StageProbe {
 
   /** The entries up to `last` are durable here. */
   written(last: number): void {
+    if (this.traced.size > 0) this.traced.reached("durable", last);
     const followed = this.#followed;
     if (followed?.writingMs === undefined || followed.isWritten || followed.index > last) return;
     followed.isWritten = true;
@@ -55,6 +60,7 @@ export class StageProbe {
   }
 
   committed(commit: number): void {
+    if (this.traced.size > 0) this.traced.reached("committed", commit);
     const followed = this.#followed;
     if (followed?.writingMs === undefined || followed.committedMs !== undefined || followed.index > commit) return;
     followed.committedMs = this.clock.now();
@@ -62,6 +68,7 @@ export class StageProbe {
   }
 
   applied(index: number): void {
+    if (this.traced.size > 0) this.traced.reached("applied", index);
     const followed = this.#followed;
     if (followed === undefined || followed.index > index) return;
     if (followed.committedMs !== undefined) this.times.apply.record(this.clock.now() - followed.committedMs);
@@ -70,6 +77,7 @@ export class StageProbe {
 
   /** The log ends at `last` now: a write above it is gone. */
   truncated(last: number): void {
+    if (this.traced.size > 0) this.traced.truncated(last);
     if (this.#followed !== undefined && this.#followed.index > last) this.#followed = undefined;
   }
 }

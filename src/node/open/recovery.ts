@@ -20,6 +20,7 @@ import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
 import { type OpenedLog, WriteAheadLog } from "../../storage/wal/wal.js";
 import type { FileSystem } from "../../system/fs.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
 import type { MachineOpener } from "../options.js";
 import { HoleError, type MissingSnapshot, type SnapshotSource, snapshotTaker, withoutHole } from "./healing.js";
@@ -191,7 +192,8 @@ async function startingPoint<Machine extends StateMachine>(
     membershipAt,
   );
   if (point === undefined) throw hole(snapshots, log, covered);
-  const facts = { snapshot: covered, logStart: log.boundary.index + 1, applied: machine.appliedIndex };
+  const { appliedIndex } = machine;
+  const facts: LogFacts = { snapshotIndex: covered, firstIndex: log.boundary.index + 1, appliedIndex };
   logger.warn(facts, "the newest snapshot is lost or damaged: starting from the state, which is whole");
   return point;
 }
@@ -263,7 +265,8 @@ async function finishInstall<Machine extends StateMachine>(
   // The log is about to be discarded for this snapshot.
   if (machine.appliedIndex > snapshot.index) throw await lostEntries(storage, snapshot.index, known);
   if (!(await isGood(snapshots, snapshot))) return finishInstall(storage, logger, known);
-  logger.warn({ snapshot: snapshot.index, logEnd: log.last.index }, "finishing the installation of a snapshot");
+  const facts: LogFacts = { snapshotIndex: snapshot.index, lastIndex: log.last.index };
+  logger.warn(facts, "finishing the installation of a snapshot");
   const { hardState } = log;
   await log.reset(snapshot, {
     ...hardState,

@@ -3,6 +3,7 @@ import { invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import { isMemberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { ProposalRefusal } from "../../raft/raft_answers.js";
 import type { RaftView } from "../views.js";
 
@@ -13,12 +14,12 @@ export type RefusingNode = Pick<RaftView, "leader" | "lost" | "removedAt" | "mem
 export function refusal(reason: ProposalRefusal, id: string, node: RefusingNode): CairnError {
   if (reason === "queue_full") {
     const text = `too many writes are waiting to be committed: uncommittedBytes is ${limits.uncommittedBytes}. Try later.`;
-    return new CairnError("BUSY", text);
+    return overLimit("BUSY", "uncommittedBytes", text);
   }
   if (reason === "transferring") return new CairnError("BUSY", `node ${id} is handing leadership over. Try later.`);
   if (reason === "log_exhausted") {
     const text = `the log has reached the highest possible index: indexMax is ${limits.indexMax}. Restore a snapshot as a new cluster.`;
-    return new CairnError("LIMIT_EXCEEDED", text);
+    return overLimit("LIMIT_EXCEEDED", "indexMax", text);
   }
   const text = `node ${id} is not the leader: ${leaderOf(id, node)}`;
   return new CairnError("NOT_LEADER", text, { leaderHint: node.leader });
@@ -52,7 +53,7 @@ export function checkFitsEntry(data: Uint8Array, what: string): void {
   const { entryBytes, entryAllowanceBytes } = limits;
   if (byteLength <= entryBytes - entryAllowanceBytes) return;
   const text = `${what} has ${byteLength} bytes; the limit entryBytes is ${entryBytes}, of which ${entryAllowanceBytes} are set aside`;
-  throw new CairnError("LIMIT_EXCEEDED", `${text} for the entry around it`);
+  throw overLimit("LIMIT_EXCEEDED", "entryBytes", `${text} for the entry around it`);
 }
 
 /**

@@ -5,6 +5,7 @@ import type { SnapshotMeta } from "../../raft/types.js";
 import { abortable } from "../../storage/snapshots/abortable.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { Clock } from "../../system/clock.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
 import { Serial } from "../../system/serial.js";
 import type { NodeHost } from "../host.js";
@@ -133,8 +134,15 @@ export class Compactor<Machine extends StateMachine> {
     const durationMs = clock.now() - startedMs;
     const logEntriesTrimmed = await this.#trim(info, request.keepLogBytes, () => taken(info, reason, durationMs));
     await snapshots.retain();
-    const facts = { index: info.index, reason, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
-    logger.info({ ...facts, logEntriesTrimmed }, "took a snapshot");
+    const { index: snapshotIndex, fileBytes: bytes } = info;
+    const facts: LogFacts = {
+      snapshotIndex,
+      reason,
+      bytes,
+      durationMs: Math.round(durationMs),
+      entries: logEntriesTrimmed,
+    };
+    logger.info(facts, "took a snapshot");
     return { taken: true, snapshot: snapshots.newest(), logEntriesTrimmed };
   }
 
@@ -293,7 +301,7 @@ export class Compactor<Machine extends StateMachine> {
     if (this.#outgrown !== pinnedIndex) {
       const text =
         "the log that a follower will need has outgrown the bytes kept for it: it will be sent a newer snapshot";
-      logger.warn({ snapshot: pinnedIndex, pinnedLogBytes }, text);
+      logger.warn({ snapshotIndex: pinnedIndex, limit: "pinnedLogBytes", bytes: pinnedLogBytes }, text);
     }
     this.#outgrown = pinnedIndex;
     return Math.min(trimTo, most);

@@ -2,7 +2,9 @@ import { nameOf } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
 import type { ProgressInfo } from "../../raft/raft.js";
 import type { Clock } from "../../system/clock.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
+import type { RetentionView } from "./reason.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 import { sizeText } from "./sizes.js";
 
@@ -67,6 +69,16 @@ export class LagMonitor {
     return reason === undefined ? { kind: "possible" } : { kind: "hopeless", reason };
   }
 
+  /** Returns {@link RetentionView.margins}. */
+  margins(transfers: readonly OutgoingTransfer[]): RetentionView["margins"] {
+    const margins = new Map<string, number>();
+    for (const transfer of transfers) {
+      const measure = this.#foreseen(transfer);
+      if (measure !== undefined) margins.set(transfer.to, this.options.keptBytes - measure.grownBytes);
+    }
+    return margins;
+  }
+
   /** Starts to measure a transfer. */
   begun(to: string): void {
     const { clock, writtenBytes } = this.options;
@@ -122,14 +134,14 @@ export class LagMonitor {
       `${perSecond(fileBytes)}, and the log grows by ${perSecond(grownBytes)} meanwhile, more than the ` +
       `${sizeText(this.options.keptBytes)} kept for it; slow the writes down, or raise snapshotBandwidth (--snapshot-bandwidth) or pinnedLogBytes (--pinned-log-bytes)`;
     if (!this.#hopeless.has(to))
-      this.options.logger.warn({ member: nameOf(to), detail: text }, "a member cannot catch up");
+      this.options.logger.warn({ peer: nameOf(to), detail: text }, "a member cannot catch up");
     this.#hopeless.set(to, text);
   }
 
   #countFutile(to: string, index: number, boundary: number): void {
     const inARow = (this.#futile.get(to) ?? 0) + 1;
     this.#futile.set(to, inARow);
-    const facts = { to: nameOf(to), index, logStart: boundary + 1, inARow };
+    const facts: LogFacts = { peer: nameOf(to), snapshotIndex: index, firstIndex: boundary + 1, times: inARow };
     this.options.logger.warn(facts, "a snapshot was outdated when it was installed: sending a newer one");
   }
 
@@ -157,7 +169,8 @@ export class LagMonitor {
     const lacks = this.options.lastIndex() - match;
     if (now - since < limits.silentMs || lacks < limits.silentEntries) return;
     const seconds = Math.round((now - since) / 1_000);
-    if (!this.#silent.has(id)) this.options.logger.warn({ member: id, seconds, lacks }, "a member does not answer");
+    const facts: LogFacts = { peer: id, durationMs: Math.round(now - since), lagEntries: lacks };
+    if (!this.#silent.has(id)) this.options.logger.warn(facts, "a member does not answer");
     this.#silent.set(id, `${id} has not answered for ${seconds} s, and lacks ${lacks} entries`);
   }
 }

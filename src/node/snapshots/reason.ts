@@ -30,6 +30,12 @@ export interface RetentionView {
   readonly bytesSinceSnapshot: number;
   /** Bytes of entries that are retained for followers that are catching up by snapshot. */
   readonly pinnedBytes: number;
+  /**
+   * For each transfer of a snapshot to a follower, by its member key: the bytes by which the log
+   * that is kept for the follower exceeds the log that is written until it has the snapshot. Below
+   * 0, the follower cannot catch up. Missing while it is too early to tell.
+   */
+  readonly margins: ReadonlyMap<string, number>;
 }
 
 /** The snapshots of a node. */

@@ -141,7 +141,7 @@ export class SendQueue {
   }
 
   #cancel(transfer: TransferSender): void {
-    this.options.logger.info({ to: nameOf(transfer.send.to) }, "the sending of a snapshot is ended on request");
+    this.options.logger.info({ peer: nameOf(transfer.send.to) }, "the sending of a snapshot is ended on request");
     transfer.cancel();
     // Running transfers report their own end.
     if (!this.#running.has(transfer)) this.#ended(transfer, { kind: "failed" });

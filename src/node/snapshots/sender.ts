@@ -7,6 +7,7 @@ import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replicatio
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
 import type { Clock } from "../../system/clock.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
 import type { Bandwidth } from "./bandwidth.js";
 import { deflateChunk } from "./chunk_compression.js";
@@ -140,7 +141,7 @@ export class TransferSender {
     const { logger } = this.options;
     const running = this.#run().catch((error): TransferOutcome => {
       const { code, text } = CairnError.from(error);
-      const facts = { to: nameOf(this.send.to), index: this.#info?.index, reason: text };
+      const facts: LogFacts = { peer: nameOf(this.send.to), snapshotIndex: this.#info?.index, reason: text };
       if (!this.#cancelled) logger.warn(facts, "sending a snapshot failed");
       return { kind: "failed", hasProgressed: this.#hasProgressed(code) };
     });
@@ -210,7 +211,13 @@ export class TransferSender {
     const wanted = reply.index === undefined ? info : others.find(({ index }) => index === reply.index);
     if (wanted === undefined) throw new CairnError("INTERNAL", `the receiver wants a snapshot at ${reply.index}`);
     const { index, fileBytes } = wanted;
-    logger.info({ to: nameOf(this.send.to), index, bytes: fileBytes, from: offset }, "sending a snapshot");
+    const facts: LogFacts = {
+      peer: nameOf(this.send.to),
+      snapshotIndex: index,
+      totalBytes: fileBytes,
+      doneBytes: offset,
+    };
+    logger.info(facts, "sending a snapshot");
     const startedMs = clock.now();
     return { kind: "sending", stream, info: wanted, compression, firstByte: offset, doneBytes: offset, startedMs };
   }
@@ -253,7 +260,7 @@ export class TransferSender {
 
   #refused(reply: InstallReply & { kind: "refused" }): TransferOutcome {
     const { reason, detail, commitIndex } = reply;
-    this.options.logger.info({ to: nameOf(this.send.to), reason, detail }, "a snapshot was refused");
+    this.options.logger.info({ peer: nameOf(this.send.to), reason, detail }, "a snapshot was refused");
     return reason === "already_committed" ? { kind: "ahead", commitIndex } : { kind: "failed" };
   }
 

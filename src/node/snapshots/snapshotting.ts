@@ -4,6 +4,7 @@ import { limits } from "../../base/limits.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { Clock } from "../../system/clock.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
 import { checkSnapshotRequest } from "../check_options.js";
 import type { NodeHost } from "../host.js";
@@ -129,6 +130,7 @@ export class Snapshotting<Machine extends StateMachine> {
     return {
       bytesSinceSnapshot: this.#since().bytes,
       pinnedBytes: pinned === undefined ? 0 : log.bytesBetween(pinned + 1, this.host.raft.log.last.index),
+      margins: this.#lagMonitor.margins(this.transfers),
     };
   }
 
@@ -162,7 +164,7 @@ export class Snapshotting<Machine extends StateMachine> {
 
   /** Records a snapshot that a leader has sent and that is installed now. */
   installed(info: SnapshotInfo, durationMs: number): void {
-    const facts = { index: info.index, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
+    const facts: LogFacts = { snapshotIndex: info.index, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
     this.parts.logger.info(facts, "installed a snapshot");
     this.#done(info, "installed", durationMs);
   }

@@ -2,6 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { type AppendEntriesResponse, PeerHeaderSchema, RaftService } from "../../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { PeerAppend, PeerAppendAnswer } from "../../raft/messages.js";
 import type { Channel, ClientCall } from "../../rpc/channel.js";
 import { decodeMessage } from "../../rpc/codec.js";
@@ -75,7 +76,7 @@ export class AppendStream {
     if (this.#queue.add(message)) this.#writeNext();
     else {
       const text = `${nameOf(this.#to)} does not read: ${this.#queue.length} messages wait for it (peerQueueBytes)`;
-      this.cancel(new CairnError("BUSY", text));
+      this.cancel(overLimit("BUSY", "peerQueueBytes", text));
     }
   }
 

@@ -1,5 +1,6 @@
 import type { ServerHttp2Session } from "node:http2";
 import { limits } from "../../base/limits.js";
+import { type LimitName, limitRefusals } from "../../base/telemetry/refusals.js";
 import type { BudgetShare } from "./request_budget.js";
 
 /**
@@ -56,6 +57,12 @@ export class Connection {
   /** Closes the connection once the calls under way have ended. */
   close(): void {
     if (!this.session.closed) this.session.close();
+  }
+
+  /** Ends the connection because of a limit. */
+  end(limit: LimitName): void {
+    if (!this.#isEnding) limitRefusals.add(limit);
+    this.destroy();
   }
 
   /**

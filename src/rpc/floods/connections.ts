@@ -1,7 +1,7 @@
 import type { CairnError } from "../../base/errors.js";
 import type { Connection, ConnectionKind } from "./connection.js";
 import type { FloodLimits } from "./flood_limits.js";
-import { overLimit } from "./refusal.js";
+import { overFloodLimit } from "./refusal.js";
 
 /**
  * Counts the connections of a server, and decides which may make calls. A connection shows what it
@@ -14,13 +14,18 @@ export class Connections {
 
   constructor(private readonly limits: FloodLimits) {}
 
+  /** Number of connections, by the part that they play. */
+  get counts(): Readonly<Record<ConnectionKind, number>> {
+    return { ...this.#counts };
+  }
+
   [Symbol.iterator](): IterableIterator<Connection> {
     return this.#all.values();
   }
 
   /** Returns the kind of a connection that is opened now. */
   kindFor(address: string): ConnectionKind {
-    return this.#refusal(address) === undefined ? "client" : "late";
+    return this.#exceeded(address) === undefined ? "client" : "late";
   }
 
   /** Adds a connection. The oldest late one makes room for a further one. */
@@ -30,7 +35,7 @@ export class Connections {
     if (this.#counts.late <= this.limits.lateConnections) return;
     for (const each of this.#all) {
       if (each.kind !== "late") continue;
-      each.destroy();
+      each.end("lateConnections");
       return;
     }
   }
@@ -51,22 +56,23 @@ export class Connections {
       return undefined;
     }
     if (kind === "client") return undefined;
-    const refusal = this.#refusal(connection.address);
-    if (refusal === undefined) this.#turn(connection, "client");
-    return refusal;
+    const exceeded = this.#exceeded(connection.address);
+    if (exceeded !== undefined) return this.#over(...exceeded);
+    this.#turn(connection, "client");
+    return undefined;
   }
 
-  #refusal(address: string): CairnError | undefined {
-    if (this.#counts.client >= this.limits.connections) {
-      return this.#over("connections", this.#counts.client, "connections");
-    }
+  /** Returns the limit above which a further connection from an address is, and what it counts. */
+  #exceeded(address: string): [name: keyof FloodLimits, count: number, what: string] | undefined {
+    const { client } = this.#counts;
+    if (client >= this.limits.connections) return ["connections", client, "connections"];
     const same = this.#byAddress.get(address) ?? 0;
     if (same < this.limits.connectionsPerAddress) return undefined;
-    return this.#over("connectionsPerAddress", same, `connections from ${address}`);
+    return ["connectionsPerAddress", same, `connections from ${address}`];
   }
 
   #over(name: keyof FloodLimits, count: number, what: string): CairnError {
-    return overLimit(this.limits, name, `the node has ${count} ${what}`);
+    return overFloodLimit(this.limits, name, `the node has ${count} ${what}`);
   }
 
   #turn(connection: Connection, kind: ConnectionKind): void {

@@ -1,11 +1,12 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
-import { CairnError } from "../../base/errors.js";
+import type { CairnError } from "../../base/errors.js";
+import { type LimitName, limitRefusals, overLimit } from "../../base/telemetry/refusals.js";
 import { AnswerRoom } from "./answer_room.js";
-import { Connection } from "./connection.js";
+import { Connection, type ConnectionKind } from "./connection.js";
 import { Connections } from "./connections.js";
 import { type FloodLimits, floodLimits } from "./flood_limits.js";
-import { overLimit, refuseStream } from "./refusal.js";
+import { overFloodLimit, refuseStream } from "./refusal.js";
 import { RequestBudget } from "./request_budget.js";
 import { type InsideCall, ServedStream, type Shared, servedStream } from "./served_stream.js";
 
@@ -77,7 +78,7 @@ export class FloodGuard implements Shared {
       connection.hasAcknowledged = true;
     });
     const count = () => {
-      if (++connection.controlFrames > this.limits.controlFramesPerSecond) connection.destroy();
+      if (++connection.controlFrames > this.limits.controlFramesPerSecond) connection.end("controlFramesPerSecond");
     };
     session.on("ping", count);
     session.on("remoteSettings", count);
@@ -91,7 +92,9 @@ export class FloodGuard implements Shared {
     const connection = stream.session && this.#bySession.get(stream.session as ServerHttp2Session);
     // The connection is gone.
     if (connection === undefined) return false;
-    if (!this.#mayHaveHeaders(connection, rawHeaders)) {
+    const tooLarge = this.#tooLargeHeaders(connection, rawHeaders);
+    if (tooLarge !== undefined) {
+      limitRefusals.add(tooLarge);
       stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
       if (++connection.largeHeaders > LARGE_HEADERS) connection.destroy();
       return false;
@@ -140,6 +143,11 @@ export class FloodGuard implements Shared {
     return this.#requests.taken;
   }
 
+  /** Number of connections, by the part that they play. */
+  get connectionCounts(): Readonly<Record<ConnectionKind, number>> {
+    return this.#connections.counts;
+  }
+
   /** The connections that are open. */
   get sessions(): IterableIterator<ServerHttp2Session> {
     return this.#bySession.keys();
@@ -160,14 +168,14 @@ export class FloodGuard implements Shared {
 
   tooManyBytes({ isPeer, budget }: ServedStream): CairnError {
     const taken = `the node holds ${budget.taken} bytes of request messages`;
-    return overLimit(this.limits, isPeer ? "peerRequestBytes" : "requestBytes", taken);
+    return overFloodLimit(this.limits, isPeer ? "peerRequestBytes" : "requestBytes", taken);
   }
 
   /** Ends what has been idle or slow for too long. */
   look(now: number): void {
     for (const connection of this.#connections) this.#lookAtConnection(connection, now);
-    const slowMs = this.answers.isFull ? this.limits.slowReaderMsUnderPressure : this.limits.slowReaderMs;
-    for (const stream of this.#streams) this.#lookAtStream(stream, now, slowMs);
+    const slow = this.answers.isFull ? "slowReaderMsUnderPressure" : "slowReaderMs";
+    for (const stream of this.#streams) this.#lookAtStream(stream, now, slow);
     if (this.answers.unsent > this.limits.answerBytes * 2) this.#cutOffLargest();
     this.answers.wakeAll();
     this.#tryHeld();
@@ -186,13 +194,15 @@ export class FloodGuard implements Shared {
     const ageMs = now - connection.openedAt;
     connection.controlFrames = Math.max(0, connection.controlFrames - (controlFramesPerSecond * LOOK_MS) / 1_000);
     const isLate = connection.kind === "late" && ageMs > lateConnectionMs;
-    if (isLate || (!connection.hasAcknowledged && ageMs > greetingMs)) connection.destroy();
+    if (isLate) connection.end("lateConnectionMs");
+    else if (!connection.hasAcknowledged && ageMs > greetingMs) connection.end("greetingMs");
     else if (connection.kind !== "peer" && connection.isIdle(now, connectionIdleMs)) connection.close();
   }
 
-  #lookAtStream(stream: ServedStream, now: number, slowMs: number): void {
-    const { messageMs, messageRateBytes, slowReaderMs } = this.limits;
-    if (stream.stalledMs(now) > (stream.isPeer ? slowReaderMs : slowMs)) this.#cutOff(stream);
+  #lookAtStream(stream: ServedStream, now: number, slow: "slowReaderMs" | "slowReaderMsUnderPressure"): void {
+    const { messageMs, messageRateBytes } = this.limits;
+    const limit = stream.isPeer ? "slowReaderMs" : slow;
+    if (stream.stalledMs(now) > this.limits[limit]) this.#cutOff(stream, limit);
     else if (stream.isLate(now, messageMs, messageRateBytes)) stream.refuse(this.#tooSlow());
     else if (stream.isUnanswered(now, this.limits)) stream.refuse(this.#tooLong());
     else stream.closeIfLingering(now, LINGER_MS);
@@ -217,24 +227,26 @@ export class FloodGuard implements Shared {
     for (const stream of waiting.sort((a, b) => b.unsent - a.unsent)) {
       if (left <= this.limits.answerBytes) return;
       left -= stream.unsent;
-      this.#cutOff(stream);
+      this.#cutOff(stream, "answerBytes");
     }
   }
 
-  #cutOff(stream: ServedStream): void {
+  #cutOff(stream: ServedStream, limit: LimitName): void {
+    limitRefusals.add(limit);
     stream.cutOff();
-    if (++stream.connection.cutOff > this.limits.slowReaderStreams) stream.connection.destroy();
+    if (++stream.connection.cutOff > this.limits.slowReaderStreams) stream.connection.end("slowReaderStreams");
   }
 
-  /** Whether a call may have these headers: names and values in turn. */
-  #mayHaveHeaders(connection: Connection, rawHeaders: readonly string[]): boolean {
+  /** Returns the limit above which the headers of a call are, if any: names and values in turn. */
+  #tooLargeHeaders(connection: Connection, rawHeaders: readonly string[]): LimitName | undefined {
     const { headerPairs, headerBytes } = this.limits;
     const pairs = rawHeaders.length / 2;
     const bytes = rawHeaders.reduce((sum, text) => sum + text.length, pairs * FIELD_BYTES);
-    if (pairs > headerPairs || bytes > headerBytes) return false;
-    if (connection.hasAcknowledged) return true;
+    if (pairs > headerPairs) return "headerPairs";
+    if (bytes > headerBytes) return "headerBytes";
+    if (connection.hasAcknowledged) return undefined;
     connection.headerBytes += bytes;
-    return connection.headerBytes <= headerBytes * UNACKNOWLEDGED_CALLS;
+    return connection.headerBytes <= headerBytes * UNACKNOWLEDGED_CALLS ? undefined : "headerBytes";
   }
 
   #tooManyStreams({ connection, isPeer }: ServedStream): CairnError | undefined {
@@ -246,7 +258,7 @@ export class FloodGuard implements Shared {
     if (hasShare && count <= most) return undefined;
     // Streams that were refused count until they are gone: their caller may not let them go.
     if (!hasShare && count > most * 1.25) connection.destroy();
-    return overLimit(this.limits, name, `the node has ${count} calls under way`);
+    return overFloodLimit(this.limits, name, `the node has ${count} calls under way`);
   }
 
   #add(stream: ServedStream): void {
@@ -274,12 +286,12 @@ export class FloodGuard implements Shared {
   #tooSlow(): CairnError {
     const { messageMs, messageRateBytes } = this.limits;
     const most = `messageMs (${messageMs} ms) and messageRateBytes (${messageRateBytes} bytes a second)`;
-    return new CairnError("TIMEOUT", `the request did not come in time: the limits are ${most}`);
+    return overLimit("TIMEOUT", "messageMs", `the request did not come in time: the limits are ${most}`);
   }
 
   #tooLong(): CairnError {
     const { callMs, callMsMax } = this.limits;
     const text = `the call had no answer in callMs (${callMs} ms), or with a deadline in callMsMax (${callMsMax} ms)`;
-    return new CairnError("TIMEOUT", `${text}: a write may or may not take effect`);
+    return overLimit("TIMEOUT", "callMs", `${text}: a write may or may not take effect`);
   }
 }

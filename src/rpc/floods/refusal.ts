@@ -1,5 +1,6 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
-import { CairnError } from "../../base/errors.js";
+import type { CairnError } from "../../base/errors.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import { statusFromError } from "../status.js";
 import type { FloodLimits } from "./flood_limits.js";
 
@@ -9,8 +10,8 @@ import type { FloodLimits } from "./flood_limits.js";
 const RETRY_AFTER_MS = 200;
 
 /** Returns the error of a call that was refused because of a limit: nothing happened. */
-export function overLimit(limits: FloodLimits, name: keyof FloodLimits, text: string): CairnError {
-  return new CairnError("BUSY", `${text}: the limit ${name} is ${limits[name]}. Try again later`, {
+export function overFloodLimit(limits: FloodLimits, name: keyof FloodLimits, text: string): CairnError {
+  return overLimit("BUSY", name, `${text}: the limit ${name} is ${limits[name]}. Try again later`, {
     retryAfterMs: RETRY_AFTER_MS,
   });
 }

@@ -2,6 +2,7 @@ import type * as grpc from "@grpc/grpc-js";
 import { isLoopback } from "../../base/addresses.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 
 /** Characters of a token: more than those of RFC 6750, but no space, and nothing to escape. */
 const TOKEN = /^[\x21-\x7e]+$/;
@@ -61,5 +62,5 @@ export function checkToken(token: string): string {
   }
   if (token.length <= limits.tokenCharacters) return token;
   const text = `the token has ${token.length} characters, above the limit tokenCharacters (${limits.tokenCharacters})`;
-  throw new CairnError("LIMIT_EXCEEDED", text);
+  throw overLimit("LIMIT_EXCEEDED", "tokenCharacters", text);
 }

@@ -66,6 +66,8 @@ export class NodeTls implements MemberCredentials {
   /** Looks that have not ended. */
   #underWay = 0;
   #refusals = { untold: 0, toldMs: Number.NEGATIVE_INFINITY };
+  /** Connections that were refused, for their certificates or the lack of one. @internal */
+  refusedConnections = 0;
 
   private constructor(
     /** Paths of the files. */
@@ -161,6 +163,7 @@ export class NodeTls implements MemberCredentials {
   /** Reports a connection that was refused. @internal */
   refused(address: string, reason: string): void {
     const refusals = this.#refusals;
+    this.refusedConnections++;
     refusals.untold++;
     if (performance.now() - refusals.toldMs < limits.tlsRefusalLogMs) return;
     this.options.onEvent?.({ kind: "refused", address, reason, times: refusals.untold });

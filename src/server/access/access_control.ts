@@ -73,11 +73,11 @@ export class AccessControl implements RulesInForce {
     const reload = () => {
       try {
         control.replace(readAccessFile(file, peerProof));
-        logger.info({ audit: "rules", file }, "the access file has changed, and is in force");
+        logger.info({ audit: "rules", path: file }, "the access file has changed, and is in force");
       } catch (error) {
         const reason = CairnError.from(error).text;
         logger.error(
-          { audit: "rules", file, reason },
+          { audit: "rules", path: file, reason },
           "the access file has changed and is not valid: the old rules stay",
         );
       }

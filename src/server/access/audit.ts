@@ -1,6 +1,7 @@
 import type { CairnErrorCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { Clock } from "../../system/clock.js";
+import type { LogFacts } from "../../system/log_fields.js";
 import type { Logger } from "../../system/logger.js";
 
 // Writes the audit: one line in the log for every admin call, and for refusals.
@@ -19,7 +20,7 @@ export interface AuditedCall {
 
 /** A refusal of which equal ones came since it was written. */
 interface CountedRefusal {
-  readonly facts: AuditedCall & { readonly outcome: CairnErrorCode };
+  readonly facts: LogFacts;
   repeats: number;
 }
 
@@ -41,7 +42,7 @@ export class AccessAudit {
 
   /** Notes the end of an admin call. */
   adminCall(call: AuditedCall, outcome: CairnErrorCode | "OK"): void {
-    this.logger.info({ audit: "admin", ...call, outcome }, "an admin call has ended");
+    this.logger.info({ audit: "admin", ...factsOf(call, outcome) }, "an admin call has ended");
   }
 
   /** Notes a refusal. `missing`: what the caller lacks; of keys, a prefix at most. */
@@ -51,7 +52,7 @@ export class AccessAudit {
     if (known !== undefined) known.repeats++;
     else if (this.#refusals.size >= limits.auditRefusals) this.#suppressed++;
     else {
-      const facts = { ...call, outcome };
+      const facts = factsOf(call, outcome);
       this.#refusals.set(name, { facts, repeats: 0 });
       this.logger.info({ audit: "refused", ...facts, missing }, "a call was refused");
     }
@@ -72,11 +73,15 @@ export class AccessAudit {
     const suppressed = this.#suppressed;
     if (suppressed > 0) {
       const text = "further calls were refused, above the limit auditRefusals of different ones";
-      this.logger.info({ audit: "refused", suppressed }, text);
+      this.logger.info({ audit: "refused", limit: "auditRefusals", times: suppressed }, text);
     }
     this.#refusals.clear();
     this.#suppressed = 0;
   }
+}
+
+function factsOf({ caller, via, from, method }: AuditedCall, code: CairnErrorCode | "OK"): LogFacts {
+  return { caller, via, address: from, method, code };
 }
 
 function hostOf(from: string): string {

@@ -11,6 +11,7 @@ import {
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { type TraceHeaders, tracingOf } from "../../base/telemetry/tracing.js";
 import { CallBatches, messageBytes } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
 import { toIndex } from "../../rpc/message_counters.js";
@@ -30,6 +31,8 @@ export interface CallOrigin {
   readonly authorization?: string | undefined;
   /** The client of an ingress process; see `clientText`. */
   readonly client?: string | undefined;
+  /** The trace that came with the call. Default: that of the active span. */
+  readonly trace?: TraceHeaders | undefined;
 }
 
 /** The answer of the node that carried the call out. */
@@ -112,6 +115,7 @@ export class ForwardedCalls {
     return new Promise((resolve, reject) => {
       if (cancel.aborted) return reject(cancel.reason);
       const sequence = ++this.#last;
+      const trace = origin.trace ?? tracingOf()?.activeHeaders;
       const onAbort = () => {
         if (call.isSent) this.#abandon(call);
         this.#failed(call, cancel.reason as CairnError);
@@ -127,7 +131,7 @@ export class ForwardedCalls {
       const call: PassedCall = {
         sequence,
         request,
-        origin,
+        origin: trace === undefined ? origin : { ...origin, trace },
         bytes: bytesOf(request) + (origin.authorization?.length ?? 0) + (origin.client?.length ?? 0),
         isSent: false,
         resolve: (answer) => {
@@ -182,13 +186,16 @@ export class ForwardedCalls {
   async #sendCalls(calls: readonly PassedCall[]): Promise<void> {
     for (const call of calls) call.isSent = true;
     this.#unanswered += calls.length;
-    const sent = calls.map(({ sequence, request, origin: { caller = "", authorization = "", client = "" } }) => ({
-      sequence,
-      call: request,
-      caller,
-      authorization,
-      client,
-    }));
+    const sent = calls.map(
+      ({ sequence, request, origin: { caller = "", authorization = "", client = "", trace } }) => ({
+        sequence,
+        call: request,
+        caller,
+        authorization,
+        client,
+        ...(trace !== undefined && { trace: { headers: trace } }),
+      }),
+    );
     try {
       await this.#stream.send({ calls: sent, abandoned: this.#takeAbandoned() });
     } catch (error) {

@@ -5,6 +5,7 @@ import { type CallContext, type ServerCall, ServerCallContext } from "../../rpc/
 import { toCallError } from "../../rpc/status.js";
 import type { CheckedCall } from "../access/checks.js";
 import { clientShown } from "../access/ingress_client.js";
+import { beginSpan, endSpan } from "./call_spans.js";
 import type { Header } from "./key_value_calls.js";
 import type { UnaryCalls } from "./kv_service.js";
 import type { PendingAnswer, SessionAnswer } from "./session_calls.js";
@@ -50,7 +51,8 @@ export class IngressCalls {
     for (const call of [...this.#running.values()]) call.abandon();
   }
 
-  async #carryOut({ sequence, call, authorization, client }: SessionCall): Promise<void> {
+  async #carryOut({ sequence, call, authorization, client, trace }: SessionCall): Promise<void> {
+    const span = beginSpan(call.case, trace?.headers);
     const carried = new CarriedCall(call.case);
     this.#running.set(sequence, carried);
     try {
@@ -61,11 +63,14 @@ export class IngressCalls {
         context.clientAddress = address;
         context.access = access.shown({ authorization: authorization || undefined, certificate }, context);
       }
-      const { header, ...value } = await this.#answer(call, context);
+      const answered = span === undefined ? this.#answer(call, context) : span.run(() => this.#answer(call, context));
+      const { header, ...value } = await answered;
+      if (span !== undefined) endSpan(span, undefined);
       const answer = { sequence, answer: { case: call.case, value } } as SessionAnswer;
       this.#ended(sequence, carried, answer, header?.nodeId === this.nodeId ? undefined : header);
     } catch (cause) {
       const error = CairnError.from(cause);
+      if (span !== undefined) endSpan(span, error);
       const value = { ...toCallError(error), retryable: error.retryable };
       this.#ended(sequence, carried, { sequence, answer: { case: "error", value } });
     }

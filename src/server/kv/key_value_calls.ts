@@ -11,6 +11,7 @@ import { CommandOutcome, type CommandResult, type CommandSchema } from "../../..
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { isLimitName, overLimit } from "../../base/telemetry/refusals.js";
 import { encodeCommand } from "../../machine/kv/command.js";
 import type { KeyRecord } from "../../machine/kv/record_store.js";
 import { toIndex } from "../../rpc/message_counters.js";
@@ -39,10 +40,11 @@ export async function execute(node: KeyValueNode, command: CommandInit, signal?:
  */
 export function failureOf({ outcome, index, limit }: CommandResult): CairnError | undefined {
   if (outcome === CommandOutcome.LIMIT_EXCEEDED) {
-    const most = Object.hasOwn(limits, limit) ? ` is ${limits[limit as keyof typeof limits]}` : "";
     const advice = limit.startsWith("lease") ? "" : ": split it up";
-    const text = `the write would exceed a limit, and nothing was changed; the limit ${limit}${most}${advice}`;
-    return new CairnError("LIMIT_EXCEEDED", text);
+    const text = `the write would exceed a limit, and nothing was changed; the limit ${limit}`;
+    // A newer member may have proposed it, with a limit that this version does not know.
+    if (!isLimitName(limit)) return new CairnError("LIMIT_EXCEEDED", `${text}${advice}`);
+    return overLimit("LIMIT_EXCEEDED", limit, `${text} is ${limits[limit]}${advice}`);
   }
   if (outcome === CommandOutcome.LEASE_NOT_FOUND) {
     return new CairnError("LEASE_NOT_FOUND", "the lease does not exist, or has ended; nothing was changed");

@@ -3,10 +3,12 @@ import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../../gen/
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey } from "../../base/key_checks.js";
+import { tracingOf } from "../../base/telemetry/tracing.js";
 import { messageBytes } from "../../rpc/call_batches.js";
 import { toCallError } from "../../rpc/status.js";
 import { type CheckedCall, requireLeasesOf, requireRequest } from "../access/checks.js";
 import { explained } from "../leader_hint.js";
+import { CallSpans } from "./call_spans.js";
 import {
   type CommandInit,
   execute,
@@ -65,6 +67,8 @@ interface Write {
  * `onAnswer`, whatever happens.
  */
 export class SessionCalls {
+  readonly #spans = new CallSpans();
+
   constructor(
     private readonly node: KeyValueNode,
     /** The stream. Its signal ends waiting reads; writes continue, since they are in the log. */
@@ -79,18 +83,24 @@ export class SessionCalls {
   start(calls: readonly SessionCall[], session: WriteIdentity | undefined): void {
     const reads: SessionCall[] = [];
     for (const call of calls) {
-      if (!this.#isAllowed(call)) continue;
-      if (call.call.case === "readIndex") {
-        this.#readIndex(call.sequence, session);
-        continue;
-      }
-      const write = writeOf(call);
-      if (write instanceof CairnError) this.#failed(call.sequence, write);
-      else if (write !== undefined) this.#begin(call.sequence, write, session);
-      else if (requestOf(call).stale) this.#readStale(call);
-      else reads.push(call);
+      if (tracingOf() === undefined) this.#startOne(call, session, reads);
+      else this.#spans.begin(call, () => this.#startOne(call, session, reads));
     }
     if (reads.length > 0) this.#read(reads, this.node.linearizableRead(this.stream.signal));
+  }
+
+  /** Starts a call, or adds it to those that are read together. */
+  #startOne(call: SessionCall, session: WriteIdentity | undefined, reads: SessionCall[]): void {
+    if (!this.#isAllowed(call)) return;
+    if (call.call.case === "readIndex") {
+      this.#readIndex(call.sequence, session);
+      return;
+    }
+    const write = writeOf(call);
+    if (write instanceof CairnError) this.#failed(call.sequence, write);
+    else if (write !== undefined) this.#begin(call.sequence, write, session);
+    else if (requestOf(call).stale) this.#readStale(call);
+    else reads.push(call);
   }
 
   /** Returns whether the caller may make a call; else answers it. */
@@ -126,7 +136,7 @@ export class SessionCalls {
       (result) => {
         const problem = failureOf(result);
         if (problem !== undefined) this.#failed(sequence, problem);
-        else this.onAnswer({ take: () => ({ sequence, answer: answerOf(result) }) });
+        else this.#answered(sequence, () => ({ sequence, answer: answerOf(result) }));
       },
       // Whatever became of the write, the client can send it again under its sequence.
       (error) => this.#failed(sequence, error, isUnknown(error)),
@@ -135,7 +145,7 @@ export class SessionCalls {
 
   #readStale(call: SessionCall): void {
     const request = requestOf(call);
-    if (request.minAppliedIndex === 0n) this.onAnswer({ take: () => this.#readAnswer(call) });
+    if (request.minAppliedIndex === 0n) this.#answered(call.sequence, () => this.#readAnswer(call));
     else this.#read([call], readable(this.node, request, this.stream.signal));
   }
 
@@ -156,7 +166,7 @@ export class SessionCalls {
   #read(calls: readonly SessionCall[], confirmed: Promise<unknown>): void {
     confirmed.then(
       () => {
-        for (const call of calls) this.onAnswer({ take: () => this.#readAnswer(call) });
+        for (const call of calls) this.#answered(call.sequence, () => this.#readAnswer(call));
       },
       (error) => {
         for (const { sequence } of calls) this.#failed(sequence, error);
@@ -177,8 +187,14 @@ export class SessionCalls {
     }
   }
 
+  #answered(sequence: bigint, take: () => SessionAnswer): void {
+    this.#spans.end(sequence);
+    this.onAnswer({ take });
+  }
+
   #failed(sequence: bigint, error: unknown, retryable?: boolean): void {
     const answer = this.#errorAnswer(error, retryable);
+    this.#spans.end(sequence, error);
     this.onAnswer({ take: () => ({ sequence, answer }) });
   }
 

@@ -10,6 +10,7 @@ import {
 } from "../../../gen/cairn/v1/lease_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError, hasCode } from "../../base/errors.js";
+import { problemError } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import { problemOfKeptLeases, problemOfLeaseId } from "../../machine/kv/leases/lease_problem.js";
 import type { StoredLease } from "../../machine/kv/leases/lease_store.js";
@@ -240,7 +241,7 @@ function callerOf(context: CallContext, named: string): CallerAccess | "unknown"
 /** @throws CairnError INVALID_ARGUMENT */
 function checkedLease(leaseId: bigint): number {
   const problem = problemOfLeaseId(leaseId, 1);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  if (problem !== undefined) throw problemError(problem);
   return Number(leaseId);
 }
 
@@ -250,7 +251,7 @@ function checkedLease(leaseId: bigint): number {
  */
 function checkLeases(leaseIds: readonly bigint[]): void {
   const problem = problemOfKeptLeases(leaseIds);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  if (problem !== undefined) throw problemError(problem);
 }
 
 function leaseNotFound(id: number): CairnError {

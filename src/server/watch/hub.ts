@@ -1,5 +1,6 @@
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { Clock } from "../../system/clock.js";
 import { ChangeBatch, encodeProgress, type WatchAnswer } from "./batch.js";
 import { WatchCatchUp } from "./catch_up.js";
@@ -82,7 +83,7 @@ export class WatchHub {
     if (this.#stopped !== undefined) throw this.#stopped;
     if (this.#watches.size >= limits.watches) {
       const text = `this node serves ${limits.watches} watches (limit watches): ask another member, or try later`;
-      throw new CairnError("BUSY", text);
+      throw overLimit("BUSY", "watches", text);
     }
     const { appliedIndex } = this.node.machine;
     if (start === 0) return appliedIndex + 1;
@@ -347,7 +348,7 @@ export class WatchHub {
         ? `the changes from index ${watch.next} on are no longer known here`
         : `it has taken nothing for ${limits.watchStallMs} ms (watchStallMs)`;
       const text = `the watch was not read fast enough, and ${why}: resume it after its last answer`;
-      this.#end(watch, new CairnError("SLOW_WATCHER", text));
+      this.#end(watch, overLimit("SLOW_WATCHER", isLeft ? "effectBytes" : "watchStallMs", text));
     }
   }
 }

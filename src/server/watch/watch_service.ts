@@ -1,7 +1,7 @@
 import type { WatchRequest } from "../../../gen/cairn/v1/kv_pb.js";
 import { WatchResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
-import { checkKey, checkKeyStart } from "../../base/key_checks.js";
+import { checkKey, checkKeyStart, problemError } from "../../base/key_checks.js";
 import { keyName } from "../../base/key_name.js";
 import { limits } from "../../base/limits.js";
 import { boundsOf, problemOfSpan } from "../../machine/kv/txn/key_span.js";
@@ -107,7 +107,7 @@ function targetOf({ key, prefix, keys }: WatchRequest): WatchTarget {
     if (keys === undefined) return { type: "prefix", prefix: keyName(prefix) };
   }
   const problem = problemOfSpan(keys);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  if (problem !== undefined) throw problemError(problem);
   if (keys.prefix.byteLength > 0) return { type: "prefix", prefix: keyName(keys.prefix) };
   const { start, end } = boundsOf(keys);
   return { type: "range", start: keyName(start), end: end && keyName(end) };

@@ -1,4 +1,5 @@
 import type { SnapshotMeta } from "../../raft/types.js";
+import type { LogFacts } from "../../system/log_fields.js";
 
 /** Describes a snapshot file on disk. */
 export interface SnapshotInfo extends SnapshotMeta {
@@ -36,6 +37,6 @@ export interface SnapshotOffer {
 
 /** Receives the log messages of the store. */
 export interface StoreLogger {
-  info(facts: object, message: string): void;
-  warn(facts: object, message: string): void;
+  info(facts: LogFacts, message: string): void;
+  warn(facts: LogFacts, message: string): void;
 }

@@ -1,5 +1,6 @@
-import { CairnError } from "../../base/errors.js";
+import type { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import { checkCounter, encodedEntryBytes, encodeEntry, encodeHardState } from "../../encoding/entry.js";
 import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 import { RECORD_HEADER_BYTES, type RecordPlace, RecordType, recordBytes, sealRecord } from "./record.js";
@@ -75,8 +76,9 @@ export function decodeTrim(payload: Buffer): LogPosition {
 }
 
 function tooLarge(entry: Entry, bytes: number): CairnError {
-  return new CairnError(
+  return overLimit(
     "LIMIT_EXCEEDED",
+    "entryBytes",
     `entry ${entry.index} takes ${bytes} bytes, and limit entryBytes is ${limits.entryBytes}: propose smaller commands`,
   );
 }

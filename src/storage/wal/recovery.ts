@@ -38,6 +38,7 @@ interface FoundSegment {
   readonly fileBytes: number;
   readonly header: SegmentHeader;
   readonly seed: number;
+  readonly changedUnixMs: number | undefined;
 }
 
 /** Findings of {@link replaySegments} about the log and its end. */
@@ -125,7 +126,8 @@ async function openSegment({ fs, directory }: SegmentOptions, name: string, last
   try {
     const bytes = await readSegmentHeader(file);
     const header = namedHeader(bytes, path, name);
-    return { path, file, header, fileBytes: await file.size(), seed: headerCrc(bytes) };
+    const changedUnixMs = await fs.changedUnixMs?.(path);
+    return { path, file, header, fileBytes: await file.size(), seed: headerCrc(bytes), changedUnixMs };
   } catch (error) {
     await file.close();
     throw error;
@@ -154,7 +156,7 @@ async function replaySegments(options: SegmentOptions, found: readonly FoundSegm
   let tornBytes = 0;
   for (const one of found) {
     const scan = new SegmentScan(one.file, one.fileBytes, one.seed);
-    const segment = new Segment(options, one.header, one.path, one.file, one.fileBytes);
+    const segment = new Segment(options, one.header, one.path, one.file, one.fileBytes, one.changedUnixMs);
     replay ??= new Replay<Segment>(segment);
     replay.startSegment(segment);
     proven = SEGMENT_HEADER_BYTES;

@@ -62,6 +62,8 @@ export class Segment {
     readonly path: string,
     readonly file: File,
     fileBytes: number,
+    /** When the file was last changed before it was opened; undefined for one of this process. */
+    readonly foundUnixMs?: number,
   ) {
     this.seed = headerCrc(encodeSegmentHeader(header));
     this.#filled = fileBytes;

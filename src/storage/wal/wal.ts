@@ -163,6 +163,14 @@ export class WriteAheadLog {
   }
 
   /**
+   * When the oldest file of the log was last changed before the log was opened; undefined when it
+   * was not there then.
+   */
+  get oldestFileUnixMs(): number | undefined {
+    return this.#segments[0]?.foundUnixMs;
+  }
+
+  /**
    * Returns the highest index from which the log takes `bytes` bytes on disk, or the log's first
    * index when all of it takes less. A log kept from there lets a follower lag that far behind.
    */

@@ -295,7 +295,7 @@ describe("the events of a CairnMember", () => {
     await member.propose(command("a"));
     await member.node.takeSnapshot({});
     await until(() => told.length === 2, "both are told");
-    expect(errors).toContainEqual({ err: error, event: "snapshot" });
+    expect(errors).toContainEqual({ err: error, kind: "snapshot" });
     end();
     await member.propose(command("b"));
     await member.node.takeSnapshot({});

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { CairnError } from "../../../src/base/errors.js";
 import { limits } from "../../../src/base/limits.js";
-import { Histogram } from "../../../src/base/measures.js";
+import { Histogram } from "../../../src/base/telemetry/measures.js";
 import {
   healthOf,
   healthVerdicts,

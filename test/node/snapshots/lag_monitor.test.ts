@@ -70,11 +70,14 @@ describe("a follower that receives a snapshot", () => {
     node.begin();
     node.pass(4, 15 * MiB);
     expect(node.monitor.warnings).toEqual([]);
+    expect(node.monitor.margins([node.transfer!])).toEqual(new Map());
     node.pass(1, 15 * MiB);
     const text =
       "n2 cannot catch up: a snapshot of 300 MiB takes 20 s to arrive and be installed, at 15 MiB/s, and the log grows by 20 MiB/s " +
       "meanwhile, more than the 100 MiB kept for it; slow the writes down, or raise snapshotBandwidth (--snapshot-bandwidth) or pinnedLogBytes (--pinned-log-bytes)";
     expect(node.monitor.warnings).toEqual([text]);
+    // 400 MiB will be written in the 20 s.
+    expect(node.monitor.margins([node.transfer!])).toEqual(new Map([["n2", KEPT - 400 * MiB]]));
     node.pass(10, 15 * MiB);
     expect(node.monitor.warnings).toEqual([text]);
     expect(node.logged).toEqual([text]);

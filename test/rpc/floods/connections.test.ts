@@ -1,11 +1,13 @@
 import { expect, test } from "vitest";
+import { limitRefusals } from "../../../src/base/telemetry/refusals.js";
 import { until, untilAsync } from "../../support/conditions.js";
 import { call, GET, greeting, guarded, openSession, openSocket, ping, VOTE } from "./support.js";
 
-test.each(["connections", "connectionsPerAddress"])(
+test.each(["connections", "connectionsPerAddress"] as const)(
   "a client above %s is told so, and its connection closed",
   async (name) => {
     const { address } = await guarded({ [name]: 2 });
+    const before = limitRefusals.get(name);
     const [first, second, third] = [await openSession(address), await openSession(address), await openSession(address)];
     expect(await call(first, GET).end).toMatchObject({ status: 0 });
     expect(await call(second, GET).end).toMatchObject({ status: 0 });
@@ -13,6 +15,7 @@ test.each(["connections", "connectionsPerAddress"])(
     expect(refused).toMatchObject({ status: 8, code: "BUSY" });
     expect(refused.text).toContain(`the limit ${name} is 2`);
     await until(() => third.destroyed, "the connection is closed");
+    expect(limitRefusals.get(name)).toBe(before + 1);
     // The others go on, and one that leaves makes room.
     second.destroy();
     await untilAsync(async () => (await call(await openSession(address), GET).end).status === 0, "there is room again");
@@ -39,10 +42,13 @@ test("peers have a limit of their own", async () => {
 
 test("a connection above the limit that says nothing is closed, at once when more of them come", async () => {
   const { address } = await guarded({ connections: 1, lateConnections: 1, lateConnectionMs: 300 });
+  const before = [limitRefusals.get("lateConnections"), limitRefusals.get("lateConnectionMs")] as const;
   await openSession(address);
   const [late, later] = [await openSession(address), await openSession(address)];
   await until(() => late.destroyed, "a later one has its place");
   await until(() => later.destroyed, "its time is over");
+  const after = [limitRefusals.get("lateConnections"), limitRefusals.get("lateConnectionMs")];
+  expect(after).toEqual([before[0] + 1, before[1] + 1]);
 });
 
 test("a connection that does not greet, or does not acknowledge the settings, is closed", async () => {

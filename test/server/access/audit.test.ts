@@ -16,9 +16,9 @@ test("a flood of refusals leaves a bounded number of lines, and their count", ()
     {
       audit: "refused",
       caller: "alice",
-      from: "10.0.0.1:1",
+      address: "10.0.0.1:1",
       method: "/s/M",
-      outcome: "PERMISSION_DENIED",
+      code: "PERMISSION_DENIED",
       missing: "a role",
     },
   ]);
@@ -28,7 +28,7 @@ test("a flood of refusals leaves a bounded number of lines, and their count", ()
   const told = lines.slice(limits.auditRefusals);
   expect(told).toEqual([
     expect.objectContaining({ caller: "alice", repeats: 9_999 }),
-    { audit: "refused", suppressed: 10_000 - (limits.auditRefusals - 1) },
+    { audit: "refused", limit: "auditRefusals", times: 10_000 - (limits.auditRefusals - 1) },
   ]);
   // The next window begins anew, and nothing is left to tell when it was quiet.
   refuse("alice", 1);

@@ -99,10 +99,10 @@ test("admin calls and refusals leave one line each in the audit, without keys", 
   await failure("NOT_FOUND", operators.cancelTransfer({ id: "none" }, as(admin)));
   await operators.getStatus({}, as(alice));
   expect(audited("admin")).toEqual([
-    expect.objectContaining({ caller: "ops", method: "/cairn.v1.AdminService/TakeSnapshot", outcome: "OK" }),
-    expect.objectContaining({ caller: "ops", method: "/cairn.v1.AdminService/CancelTransfer", outcome: "NOT_FOUND" }),
+    expect.objectContaining({ caller: "ops", method: "/cairn.v1.AdminService/TakeSnapshot", code: "OK" }),
+    expect.objectContaining({ caller: "ops", method: "/cairn.v1.AdminService/CancelTransfer", code: "NOT_FOUND" }),
   ]);
-  expect(audited("admin")[0]!.from).toMatch(/^127\.0\.0\.1:\d+$/);
+  expect(audited("admin")[0]!.address).toMatch(/^127\.0\.0\.1:\d+$/);
   await failure("PERMISSION_DENIED", operators.compact({}, as(alice)));
   for (let at = 0; at < 5; at++) await failure("PERMISSION_DENIED", kv.get({ key: bytes("secret/name") }, as(admin)));
   await failure(
@@ -110,7 +110,7 @@ test("admin calls and refusals leave one line each in the audit, without keys", 
     kv.get({ key: bytes("secret/name") }, { metadata: { authorization: "Bearer wrong" } }),
   );
   const refusals = audited("refused");
-  expect(refusals.map(({ caller, method, outcome }) => [caller, method, outcome])).toEqual([
+  expect(refusals.map(({ caller, method, code }) => [caller, method, code])).toEqual([
     ["alice", "/cairn.v1.AdminService/Compact", "PERMISSION_DENIED"],
     ["ops", "/cairn.v1.KeyValueService/Get", "PERMISSION_DENIED"],
     ["unknown", "/cairn.v1.KeyValueService/Get", "UNAUTHENTICATED"],

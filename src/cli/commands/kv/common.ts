@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { TIMER_MS_MAX } from "../../../base/arguments.js";
-import { CairnError } from "../../../base/errors.js";
 import { limits } from "../../../base/limits.js";
+import { overLimit } from "../../../base/telemetry/refusals.js";
 import type { CairnClient, KeyValue } from "../../../client.js";
 import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../../options/connection.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";
@@ -58,7 +58,7 @@ export async function inputBytes(limit: "valueBytes" | "entryBytes"): Promise<Bu
     bytes += piece.byteLength;
     if (bytes > limits[limit]) {
       const text = `standard input holds more than ${limits[limit]} bytes`;
-      throw new CairnError("LIMIT_EXCEEDED", `${text}, which is the limit ${limit}`);
+      throw overLimit("LIMIT_EXCEEDED", limit, `${text}, which is the limit ${limit}`);
     }
   }
   return Buffer.concat(pieces, bytes);

@@ -106,7 +106,7 @@ function outside(
   limit: "leaseTtlMs" | "leaseTtlMsMax" | "keepAliveLeases" | "expiryLeases",
   advice: string,
 ): Problem {
-  return { code: "LIMIT_EXCEEDED", text: `${what}; the limit ${limit} is ${limits[limit]}: ${advice}` };
+  return { code: "LIMIT_EXCEEDED", limit, text: `${what}; the limit ${limit} is ${limits[limit]}: ${advice}` };
 }
 
 function invalid(text: string): Problem {

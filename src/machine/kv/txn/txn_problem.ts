@@ -31,7 +31,7 @@ export function problemOfTxn({ compare, then, otherwise }: TxnOperation): Proble
 function tooMany(list: string, count: number, limit: "txnComparisons" | "txnOperations"): Problem | undefined {
   if (count <= limits[limit]) return undefined;
   const text = `${list} of the transaction has ${count} items; the limit ${limit} is ${limits[limit]}`;
-  return { code: "LIMIT_EXCEEDED", text };
+  return { code: "LIMIT_EXCEEDED", limit, text };
 }
 
 function firstProblem<Item>(
