@@ -1,0 +1,5 @@
+/** A place in the log. */
+export interface LogPosition {
+  readonly index: number;
+  readonly term: number;
+}
