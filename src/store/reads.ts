@@ -1,4 +1,4 @@
-import type { LogPosition } from "./position.js";
+import type { LogPosition } from "../raft/types.js";
 
 // The store as the state machine sees it.
 

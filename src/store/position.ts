@@ -1,5 +1,0 @@
-/** A place in the log. */
-export interface LogPosition {
-  readonly index: number;
-  readonly term: number;
-}
