@@ -11,16 +11,13 @@ export const TABLE_HEADER_BYTES = 16;
 /** Magic, place and size of the index, and its SHA-256. */
 export const TABLE_FOOTER_BYTES = 56;
 
-/** Bytes of a record before its key. */
-export const RECORD_HEAD_BYTES = 24;
-
 /** Longest key of a record: its size has 16 bits. */
 export const RECORD_KEY_BYTES = 65_535;
 
 /** Largest table: places in it have 32 bits. */
 export const TABLE_BYTES = 4_294_967_295;
 
-export const DIGEST_BYTES = 32;
+export const SHA256_BYTES = 32;
 
 const HEADER_MAGIC = Buffer.from("cairntab", "latin1");
 const FOOTER_MAGIC = Buffer.from("batnriac", "latin1");
@@ -57,7 +54,7 @@ export function damagedTable(path: string, position: number, found: string, caus
   return new CairnError("CORRUPT", text, cause === undefined ? {} : { cause });
 }
 
-export function encodeHeader(): Uint8Array {
+export function encodeTableHeader(): Uint8Array {
   const header = Buffer.alloc(TABLE_HEADER_BYTES);
   header.set(HEADER_MAGIC);
   header.writeUInt32LE(TABLE_FORMAT, 8);
@@ -65,8 +62,9 @@ export function encodeHeader(): Uint8Array {
 }
 
 /** @throws CairnError CORRUPT */
-export function checkHeader(bytes: Buffer, path: string): void {
-  if (!bytes.equals(encodeHeader())) throw damagedTable(path, 0, "it does not begin as a table of this version does");
+export function checkTableHeader(bytes: Buffer, path: string): void {
+  if (!bytes.equals(encodeTableHeader()))
+    throw damagedTable(path, 0, "it does not begin as a table of this version does");
 }
 
 /** Place of the index in its file. */
@@ -75,7 +73,7 @@ export interface IndexPlace {
   readonly bytes: number;
 }
 
-export function encodeFooter(index: IndexPlace, id: Uint8Array): Uint8Array {
+export function encodeTableFooter(index: IndexPlace, id: Uint8Array): Uint8Array {
   const footer = Buffer.alloc(TABLE_FOOTER_BYTES);
   footer.set(FOOTER_MAGIC);
   footer.writeUInt32LE(index.position, 8);
@@ -88,10 +86,10 @@ export function encodeFooter(index: IndexPlace, id: Uint8Array): Uint8Array {
  * Returns the place of the index. Every byte of the footer is compared, so that no change of it
  * goes unnoticed. @throws CairnError CORRUPT
  */
-export function decodeFooter(footer: Buffer, path: string, info: TableInfo): IndexPlace {
+export function decodeTableFooter(footer: Buffer, path: string, info: TableInfo): IndexPlace {
   const position = footer.readUInt32LE(8);
   const index = { position, bytes: info.bytes - TABLE_FOOTER_BYTES - position };
-  if (index.bytes < 0 || !footer.equals(encodeFooter(index, info.id))) {
+  if (index.bytes < 0 || !footer.equals(encodeTableFooter(index, info.id))) {
     throw damagedTable(path, info.bytes - TABLE_FOOTER_BYTES, "it does not end as the table that the manifest names");
   }
   return index;
