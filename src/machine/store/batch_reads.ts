@@ -1,7 +1,7 @@
 import type { Command, KeySpan, TxnOperation } from "../../../gen/cairn/v1/storage_pb.js";
 import type { StoreEngine } from "../../store/reads.js";
 import { boundsOf } from "../kv/txn/key_span.js";
-import { keyspace, RowEncoder, startOf } from "./keyspaces.js";
+import { keyspace, RowEncoder, spaceStart } from "./keyspaces.js";
 import type { StoreState } from "./store_state.js";
 
 /** The rows that a batch of commands will read. */
@@ -84,6 +84,6 @@ export class BatchReads {
   #span(keys: KeySpan): void {
     const { start, end } = boundsOf(keys);
     const row = (bytes: Uint8Array) => Uint8Array.prototype.slice.call(this.#rows.key(bytes));
-    this.#spans.push({ start: row(start), end: end === undefined ? startOf(keyspace.key + 1) : row(end) });
+    this.#spans.push({ start: row(start), end: end === undefined ? spaceStart(keyspace.key + 1) : row(end) });
   }
 }

@@ -2,7 +2,7 @@ import type { StoreView } from "../../store/reads.js";
 import type { KeyRangeOptions } from "../kv/key_value_machine.js";
 import { copyOf, type KeyEntry } from "../kv/record_store.js";
 import { behindPrefix } from "../kv/txn/key_span.js";
-import { keyspace, recordOf, startOf } from "./keyspaces.js";
+import { keyspace, recordOf, spaceStart } from "./keyspaces.js";
 
 /** Yields the keys of a range, as a view has them, for the caller to keep. */
 export function* entriesOf(
@@ -13,7 +13,7 @@ export function* entriesOf(
   let left = limit;
   if (left <= 0) return;
   const behind = behindPrefix(prefix);
-  const end = behind === undefined ? startOf(keyspace.key + 1) : row(behind);
+  const end = behind === undefined ? spaceStart(keyspace.key + 1) : row(behind);
   try {
     for (const each of view.range(row(startIn(prefix, after)), end)) {
       yield copyOf({ ...recordOf(each), key: Uint8Array.prototype.slice.call(each.key, 1) });
@@ -34,5 +34,5 @@ function startIn(prefix: Uint8Array, after: Uint8Array): Uint8Array {
 }
 
 function row(key: Uint8Array): Buffer {
-  return Buffer.concat([startOf(keyspace.key), key]);
+  return Buffer.concat([spaceStart(keyspace.key), key]);
 }

@@ -33,7 +33,7 @@ const NOTE_FORMAT = 1;
 export const WAITING_ROW_BYTES = 128;
 
 /** Returns the first key of a keyspace, which is also the end of the one before. */
-export function startOf(space: number): Uint8Array {
+export function spaceStart(space: number): Uint8Array {
   return Buffer.of(space);
 }
 

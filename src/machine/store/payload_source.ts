@@ -10,7 +10,7 @@ import {
   recordOf,
   type SessionRow,
   sessionOf,
-  startOf,
+  spaceStart,
 } from "./keyspaces.js";
 
 /** The part of a state that is not in its rows yet. */
@@ -38,7 +38,7 @@ export class ViewSource implements PayloadSource {
   }
 
   *keys(): Generator<PayloadKey, void, undefined> {
-    for (const row of this.view.range(startOf(keyspace.key), startOf(keyspace.key + 1))) {
+    for (const row of this.view.range(spaceStart(keyspace.key), spaceStart(keyspace.key + 1))) {
       yield { ...recordOf(row), key: row.key.subarray(1) };
     }
   }
@@ -60,7 +60,7 @@ export class ViewSource implements PayloadSource {
   }
 
   *#rows<Row>(space: number, read: (row: Parameters<typeof recordOf>[0]) => Row): Generator<Row, void, undefined> {
-    for (const row of this.view.range(startOf(space), startOf(space + 1))) yield read(row);
+    for (const row of this.view.range(spaceStart(space), spaceStart(space + 1))) yield read(row);
   }
 }
 

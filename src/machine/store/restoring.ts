@@ -9,7 +9,7 @@ import type { SessionHead } from "../kv/sessions.js";
 import { encodeNote, RowEncoder, tagOf } from "./keyspaces.js";
 
 /** A row on its way into a store. */
-interface Row {
+interface NewRow {
   readonly key: Uint8Array;
   readonly value: Uint8Array;
   readonly version: number;
@@ -38,7 +38,7 @@ export async function fillStore(
   await builder.finish(at, encodeNote(rows.head));
 }
 
-async function addAll(builder: StoreBuilder, rows: Iterable<Row>): Promise<void> {
+async function addAll(builder: StoreBuilder, rows: Iterable<NewRow>): Promise<void> {
   for (const { key, value, version, created, tag } of rows) {
     const written = builder.add(key, value, version, created, tag);
     if (written !== undefined) await written;
@@ -47,7 +47,7 @@ async function addAll(builder: StoreBuilder, rows: Iterable<Row>): Promise<void>
 
 /** Makes rows of the parts of a payload. */
 class PayloadRows {
-  #rows: Row[] = [];
+  #rows: NewRow[] = [];
   readonly #encoder = new RowEncoder();
   readonly #leases = new MemoryLeases();
   /** Number of sessions so far: the birth of the last one. */
@@ -56,7 +56,7 @@ class PayloadRows {
   head: SessionsHead = FIRST_HEAD;
 
   /** Returns the rows since the last call. */
-  take(): readonly Row[] {
+  take(): readonly NewRow[] {
     const rows = this.#rows;
     this.#rows = [];
     return rows;
@@ -89,7 +89,7 @@ class PayloadRows {
   }
 
   /** Yields the rows of the leases' keys, which the payload has in another order. */
-  *leaseKeys(version: number): Generator<Row, void, undefined> {
+  *leaseKeys(version: number): Generator<NewRow, void, undefined> {
     for (const { id } of this.#leases.list(0, Number.POSITIVE_INFINITY)) {
       for (const key of this.#leases.keysOf(id)) {
         yield { key: this.#encoder.leaseKey(id, key), value: NO_BYTES, version, created: version, tag: 0 };

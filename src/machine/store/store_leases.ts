@@ -1,7 +1,7 @@
 import type { StoreEngine } from "../../store/reads.js";
 import type { LeaseStore, StoredLease } from "../kv/leases/lease_store.js";
 import { MemoryLeases } from "../kv/leases/memory_leases.js";
-import { keyspace, leaseKeyOf, leaseOf, RowEncoder, startOf, WAITING_ROW_BYTES } from "./keyspaces.js";
+import { keyspace, leaseKeyOf, leaseOf, RowEncoder, spaceStart, WAITING_ROW_BYTES } from "./keyspaces.js";
 
 /**
  * The leases of a machine, in memory. The rows of their keys follow each change; their own rows are
@@ -18,12 +18,12 @@ export class StoreLeases implements LeaseStore {
 
   /** Reads the leases that the store holds. */
   constructor(private readonly engine: StoreEngine) {
-    for (const row of engine.range(startOf(keyspace.lease), startOf(keyspace.leaseKey))) {
+    for (const row of engine.range(spaceStart(keyspace.lease), spaceStart(keyspace.leaseKey))) {
       const lease = leaseOf(row);
       this.#leases.put(lease);
       this.#stored.add(lease.id);
     }
-    for (const row of engine.range(startOf(keyspace.leaseKey), startOf(keyspace.key))) {
+    for (const row of engine.range(spaceStart(keyspace.leaseKey), spaceStart(keyspace.key))) {
       const { id, key } = leaseKeyOf(row);
       this.#leases.addKey(id, key);
     }

@@ -1,6 +1,6 @@
 import type { Existed, StoreEngine } from "../../store/reads.js";
 import type { KeyEntry, KeyRecord, RecordStore } from "../kv/record_store.js";
-import { keyspace, RowEncoder, recordOf, startOf, tagOf } from "./keyspaces.js";
+import { keyspace, RowEncoder, recordOf, spaceStart, tagOf } from "./keyspaces.js";
 
 /** The keys of a machine in its store. */
 export class StoreRecords implements RecordStore {
@@ -62,8 +62,8 @@ export class StoreRecords implements RecordStore {
 
   *range(start: Uint8Array, end: Uint8Array | undefined): Generator<KeyEntry, void, undefined> {
     // Not from the shared buffer: the loop's body may use that.
-    const from = Buffer.concat([startOf(keyspace.key), start]);
-    const behind = end === undefined ? startOf(keyspace.key + 1) : Buffer.concat([startOf(keyspace.key), end]);
+    const from = Buffer.concat([spaceStart(keyspace.key), start]);
+    const behind = end === undefined ? spaceStart(keyspace.key + 1) : Buffer.concat([spaceStart(keyspace.key), end]);
     for (const row of this.engine.range(from, behind)) {
       yield { ...recordOf(row), key: Uint8Array.prototype.slice.call(row.key, 1) };
     }

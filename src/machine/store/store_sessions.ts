@@ -2,7 +2,7 @@ import { assert } from "../../base/assert.js";
 import type { StoreEngine } from "../../store/reads.js";
 import type { SessionsHead } from "../kv/session_limits.js";
 import type { SessionHead, SessionStore, StoredSession, StoredSessions } from "../kv/sessions.js";
-import { answerKeyOf, decodeNote, encodeNote, keyspace, RowEncoder, sessionOf, startOf } from "./keyspaces.js";
+import { answerKeyOf, decodeNote, encodeNote, keyspace, RowEncoder, sessionOf, spaceStart } from "./keyspaces.js";
 
 /**
  * The sessions of a machine in its store. Answers are written when they are given, heads at the
@@ -32,12 +32,12 @@ export class StoreSessions implements SessionStore {
   /** Reads all sessions that the store holds, to fill a table with. Called once. */
   load(): StoredSessions {
     const byBirth = new Map<number, StoredSession>();
-    for (const row of this.engine.range(startOf(keyspace.session), startOf(keyspace.answer))) {
+    for (const row of this.engine.range(spaceStart(keyspace.session), spaceStart(keyspace.answer))) {
       const { clientId, birth, floor, lastUsed } = sessionOf(row);
       byBirth.set(birth, { clientId, floor, lastUsed, sequences: [], sizes: [] });
       this.#sessions.set(clientId, { birth, isStored: true });
     }
-    for (const row of this.engine.range(startOf(keyspace.answer), startOf(keyspace.answer + 1))) {
+    for (const row of this.engine.range(spaceStart(keyspace.answer), spaceStart(keyspace.answer + 1))) {
       const { birth, sequence } = answerKeyOf(row);
       const session = byBirth.get(birth);
       assert(session !== undefined, "an answer has a session", { birth, sequence });
