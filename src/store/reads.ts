@@ -38,6 +38,17 @@ export interface StoreView extends StoreReads {
 /** Whether a key existed before a write that did not look. */
 export type Existed = "yes" | "no" | "unknown";
 
+/** Tells of a frozen table that a step has written. */
+export interface WrittenTable {
+  /** The flush point that froze it. */
+  readonly position: LogPosition;
+  /**
+   * Versions of the writes in it that made a key, ascending: of those that {@link
+   * StoreEngine.putBlind} could not tell. Undefined when the step did not find out.
+   */
+  readonly created: Float64Array | undefined;
+}
+
 /** Reads and writes of the state machine. */
 export interface StoreEngine extends StoreReads {
   /** Position of the state that the newest manifest holds: the start of a replay. */
@@ -54,6 +65,11 @@ export interface StoreEngine extends StoreReads {
   putBlind(key: Uint8Array, value: Uint8Array, version: number, tag: number): Existed;
   /** Writes a key that no table can hold, such as one that is made of the entry's own index. */
   putOnly(key: Uint8Array, value: Uint8Array, version: number, created: number, tag: number): void;
+  /**
+   * Returns whether a key existed just before the entry at `version` wrote it; undefined when a step
+   * has written that entry, so that older records may be gone. Reads the disk as {@link get} does.
+   */
+  existedBefore(key: Uint8Array, version: number): boolean | undefined;
   /** Removes a key that exists. */
   delete(key: Uint8Array, version: number): void;
   /**
@@ -64,6 +80,8 @@ export interface StoreEngine extends StoreReads {
 
   /** Bytes of the records written since the last flush point: a function of the log alone. */
   readonly charge: number;
+  /** Charge at which an entry is a flush point, of the store's rules. */
+  readonly flushBytes: number;
   /** Whether the entry just applied is a flush point: the charge has reached the flush size. */
   readonly isDue: boolean;
   /** Place in the memory table, to go back to when entries cannot be applied. */
@@ -75,6 +93,15 @@ export interface StoreEngine extends StoreReads {
    * `drain`: sweep everything into the base. Never waits.
    */
   freeze(position: LogPosition, note: Uint8Array, drain: boolean): void;
+  /** Has `listener` told of each written table, in order, once its manifest is in force. */
+  onWritten(listener: (written: WrittenTable) => void): void;
+  /**
+   * Whether a flush point that drains would free room worth the writing: sweeps are under way, or
+   * deletes are left. A function of the newest manifest, and so of the node.
+   */
+  readonly wantsDrain: boolean;
+  /** Records in all tables, about: each copy of a key counts, and so does a delete. */
+  readonly recordsAbout: number;
   /** Number of frozen tables that are not written yet. */
   readonly frozen: number;
   /** Waits until at most `most` frozen tables are left; undefined when there is nothing to wait for. */
@@ -93,7 +120,18 @@ export interface StoreEngine extends StoreReads {
   crash(): Promise<void>;
 }
 
-/** Fills a store with a whole state, in place of the present one. */
+/**
+ * Opens and builds stores, each in a directory that is its alone. The machine keeps the directories
+ * apart: a restored state is built in a new one, and the old one goes once its views are released.
+ */
+export interface StoreFactory {
+  /** Opens the store in a directory, empty when that holds no manifest. @throws CairnError CORRUPT */
+  open(directory: string): Promise<StoreEngine>;
+  /** Begins a new store in a new directory; the caller opens it once it is finished. */
+  build(directory: string): Promise<StoreBuilder>;
+}
+
+/** Fills a new store with a whole state. */
 export interface StoreBuilder {
   /**
    * Adds a record. Keys with one first byte ascend; those with different first bytes may come
