@@ -23,6 +23,11 @@ export class Floors {
     this.isEmpty = isEmpty;
   }
 
+  /** Whether there is a floor for keys with this first byte. */
+  isRaised(firstByte: number): boolean {
+    return this.#versions[firstByte] !== 0;
+  }
+
   /** Whether a record of a key with this first byte counts as absent. */
   isDead(firstByte: number, version: number): boolean {
     return version < this.#versions[firstByte]!;
