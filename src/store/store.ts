@@ -105,7 +105,9 @@ export class Store implements StoreEngine {
     const files = new TableFiles(fs, directory);
     const cache = new PageCache(cacheBytes, rules.pageBytes);
     let store: Store | undefined;
-    const tables = new OpenTables(files, cache, (table) => store?.#removals.add(tableName(table)));
+    const tables = new OpenTables(files, cache, (table) => {
+      if (store !== undefined) store.#removals.add(tableName(table));
+    });
     try {
       const { newest, previous, unnamed, damage } = await findStates(fs, directory, rules, tables);
       for (const error of damage) logger.error({ error }, "a manifest of the state cannot be used: the one before is");
