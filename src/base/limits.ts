@@ -492,6 +492,10 @@ export const limits = Object.freeze({
    * log replaces a damaged newest one.
    */
   snapshotsKept: 2,
+  /** Memory for pages of the store's tables. */
+  storeCacheBytes: 16 * MiB,
+  /** Tables of the store that are open at a time. */
+  storeOpenFiles: 256,
   /** Size of a segment of the log. */
   segmentBytes: 64 * MiB,
   /**

@@ -1,0 +1,154 @@
+import { CairnError, hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { File, FileSystem } from "../../system/fs.js";
+import { damagedTable, tableName } from "./format.js";
+
+/** The file of a table, open or not. */
+export interface TableFile {
+  readonly path: string;
+}
+
+class OwnFile implements TableFile {
+  file: File | undefined;
+  /** Reads under way in the thread pool; the file stays open meanwhile. */
+  readers = 0;
+  usedAt = 0;
+
+  constructor(readonly path: string) {}
+}
+
+/**
+ * Reads the files of tables, and keeps at most `most` of them open: a store may have more tables
+ * than a process may have descriptors.
+ *
+ * Errors of reads: CORRUPT when a file is missing, ends early or cannot be read; BUSY when no
+ * descriptor is free although all of these are closed.
+ */
+export class TableFiles {
+  readonly #entries = new Set<OwnFile>();
+  readonly #open = new Set<OwnFile>();
+  readonly #reads = new Set<Promise<void>>();
+  #uses = 0;
+
+  constructor(
+    readonly fs: FileSystem,
+    readonly directory: string,
+    private readonly most: number = limits.storeOpenFiles,
+  ) {}
+
+  /** Number of open descriptors. */
+  get descriptors(): number {
+    return this.#open.size;
+  }
+
+  /** Returns the file of a table; {@link forget} ends its use. */
+  add(table: number): TableFile {
+    const entry = new OwnFile(`${this.directory}/${tableName(table)}`);
+    this.#entries.add(entry);
+    return entry;
+  }
+
+  /** Fills `buffer` from a position, on the calling thread. */
+  readNow(file: TableFile, buffer: Uint8Array, position: number): void {
+    const entry = file as OwnFile;
+    try {
+      const bytes = this.#opened(entry).readNow(buffer, position);
+      checkLength(entry, buffer, position, bytes);
+    } catch (error) {
+      throw fromReadError(entry, position, error);
+    }
+  }
+
+  /** Fills `buffer` from a position. */
+  read(file: TableFile, buffer: Uint8Array, position: number): Promise<void> {
+    const reading = this.#read(file as OwnFile, buffer, position);
+    this.#reads.add(reading);
+    const end = () => void this.#reads.delete(reading);
+    reading.then(end, end);
+    return reading;
+  }
+
+  /** Returns the size of a file. */
+  async size(file: TableFile): Promise<number> {
+    const entry = file as OwnFile;
+    entry.readers += 1;
+    try {
+      return await this.#opened(entry).size();
+    } catch (error) {
+      throw fromReadError(entry, 0, error);
+    } finally {
+      entry.readers -= 1;
+    }
+  }
+
+  /** Closes the file of a table that is no longer read. */
+  forget(file: TableFile): void {
+    this.#entries.delete(file as OwnFile);
+    this.#close(file as OwnFile);
+  }
+
+  /** Waits for the reads under way, and closes all files. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#reads);
+    for (const entry of [...this.#open]) this.#close(entry);
+  }
+
+  async #read(entry: OwnFile, buffer: Uint8Array, position: number): Promise<void> {
+    entry.readers += 1;
+    try {
+      const bytes = await this.#opened(entry).read(buffer, position);
+      checkLength(entry, buffer, position, bytes);
+    } catch (error) {
+      throw fromReadError(entry, position, error);
+    } finally {
+      entry.readers -= 1;
+      if (!this.#entries.has(entry)) this.#close(entry);
+    }
+  }
+
+  #opened(entry: OwnFile): File {
+    this.#uses += 1;
+    entry.usedAt = this.#uses;
+    if (entry.file !== undefined) return entry.file;
+    while (this.#open.size >= this.most && this.#closeOne());
+    for (;;) {
+      try {
+        entry.file = this.fs.openNow(entry.path);
+        this.#open.add(entry);
+        return entry.file;
+      } catch (error) {
+        if (!hasCode(error, "BUSY") || !this.#closeOne()) throw error;
+      }
+    }
+  }
+
+  /** Closes the file that was not read for the longest time; false when all are being read. */
+  #closeOne(): boolean {
+    let oldest: OwnFile | undefined;
+    for (const entry of this.#open) {
+      if (entry.readers === 0 && (oldest === undefined || entry.usedAt < oldest.usedAt)) oldest = entry;
+    }
+    if (oldest === undefined) return false;
+    this.#close(oldest);
+    return true;
+  }
+
+  #close(entry: OwnFile): void {
+    if (entry.readers > 0 || entry.file === undefined) return;
+    this.#open.delete(entry);
+    const { file } = entry;
+    entry.file = undefined;
+    file.closeNow();
+  }
+}
+
+function checkLength({ path }: TableFile, buffer: Uint8Array, position: number, bytes: number): void {
+  if (bytes < buffer.byteLength) throw damagedTable(path, position + bytes, "it ends here");
+}
+
+/** Errors of the operating system say that the file cannot be had; others are returned unchanged. */
+function fromReadError({ path }: TableFile, position: number, error: unknown): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (error instanceof CairnError || typeof code !== "string") return error;
+  return damagedTable(path, position, `it cannot be read (${code})`, error);
+}
