@@ -6,7 +6,15 @@ import { LevelsModel } from "./sweeps_model.js";
 
 const rules = {
   ...{ version: 1, flushBytes: 100, fanOut: 6, baseRuns: 4, sweepFlushes: 8 },
-  ...{ pageBytes: 10, blockBytesMin: 20, blockBytesMax: 40, blockBits: 2, tableBytesMin: 100, tableBytesMax: 200, tableBits: 1 },
+  ...{
+    pageBytes: 10,
+    blockBytesMin: 20,
+    blockBytesMax: 40,
+    blockBits: 2,
+    tableBytesMin: 100,
+    tableBytesMax: 200,
+    tableBits: 1,
+  },
   seeds: [1, 2],
 } satisfies StoreRules;
 
@@ -105,7 +113,8 @@ describe("under the rules alone", () => {
       const other = random.whole(0, at);
       [keys[at], keys[other]] = [keys[other]!, keys[at]!];
     }
-    for (let at = 0; at < keys.length; at += rules.flushBytes) model.step(new Set(keys.slice(at, at + rules.flushBytes)));
+    for (let at = 0; at < keys.length; at += rules.flushBytes)
+      model.step(new Set(keys.slice(at, at + rules.flushBytes)));
     expect(model.written / keys.length).toBeLessThan(5);
   });
 });

@@ -45,7 +45,8 @@ export function raisedFloors(
 ): TableFloor[] {
   const byByte = new Map(floors.map((floor) => [floor.firstByte, floor]));
   for (const { firstByte, version } of raised) {
-    if (version > (byByte.get(firstByte)?.version ?? 0)) byByte.set(firstByte, { firstByte, version, table: nextTable });
+    if (version > (byByte.get(firstByte)?.version ?? 0))
+      byByte.set(firstByte, { firstByte, version, table: nextTable });
   }
   return [...byByte.values()].sort((a, b) => a.firstByte - b.firstByte);
 }

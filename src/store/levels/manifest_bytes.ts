@@ -36,7 +36,8 @@ export function decodeManifest(bytes: Uint8Array, path: string): Manifest {
     throw corrupt(path, "does not have the SHA-256 at its end");
   }
   // The digest is right, so its writer wrote it like this.
-  if (!MAGIC.equals(bytes.subarray(0, MAGIC.byteLength))) throw corrupt(path, "has a format that this version does not know");
+  if (!MAGIC.equals(bytes.subarray(0, MAGIC.byteLength)))
+    throw corrupt(path, "has a format that this version does not know");
   try {
     return checked(fromMessage(fromBinary(StoreManifestSchema, bytes.subarray(MAGIC.byteLength, end))));
   } catch (error) {
@@ -144,7 +145,8 @@ function checked(manifest: Manifest): Manifest {
   for (const { tables } of levels.flat()) check(tables);
   check(base.tables);
   for (const { level, inputs, output } of sweeps) {
-    if (inputs === 0 || inputs > (levels[level]?.length ?? 0)) throw new Error(`a sweep of ${inputs} runs of level ${level}`);
+    if (inputs === 0 || inputs > (levels[level]?.length ?? 0))
+      throw new Error(`a sweep of ${inputs} runs of level ${level}`);
     check(output);
   }
   return manifest;

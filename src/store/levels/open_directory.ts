@@ -31,7 +31,10 @@ export async function findStates(
   const names = await fs.list(directory);
   const found: Levels[] = [];
   const damage: CairnError[] = [];
-  for (const name of names.filter((each) => manifestPosition(each) !== undefined).sort().reverse()) {
+  for (const name of names
+    .filter((each) => manifestPosition(each) !== undefined)
+    .sort()
+    .reverse()) {
     if (found.length === 2) break;
     try {
       found.push(await tables.open(await readManifest(fs, directory, name)));

@@ -1,11 +1,11 @@
 import { Floors } from "../levels/floors.js";
+import { OpenRun } from "../levels/levels.js";
 import { type Manifest, runsInOrder } from "../levels/manifest.js";
 import type { MemoryRecords } from "../memory/memory_records.js";
 import { recordKind } from "../record.js";
 import { filterHash } from "../tables/filter.js";
 import type { TableInfo } from "../tables/format.js";
 import type { Table } from "../tables/table.js";
-import { OpenRun } from "../levels/levels.js";
 
 /**
  * Returns the versions of the writes in a frozen table that made a key, ascending: of those that

@@ -8,7 +8,7 @@ import { MemoryRecords, type SharedTable } from "../memory/memory_records.js";
 import { type LevelShape, startingSweeps, stopsSweep } from "../rules/v1_sweeps.js";
 import { createdVersions } from "./created.js";
 import { type Pace, StepFiles } from "./step_files.js";
-import { type SweepBudget, SweepAdvance } from "./sweep.js";
+import { SweepAdvance, type SweepBudget } from "./sweep.js";
 import { TableOutput } from "./table_output.js";
 
 /** All that a step depends on: a function of the log. */

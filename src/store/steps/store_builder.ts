@@ -27,13 +27,7 @@ export class BaseBuilder implements StoreBuilder {
     return new BaseBuilder(fs, directory, rules);
   }
 
-  add(
-    key: Uint8Array,
-    value: Uint8Array,
-    version: number,
-    created: number,
-    tag: number,
-  ): Promise<void> | undefined {
+  add(key: Uint8Array, value: Uint8Array, version: number, created: number, tag: number): Promise<void> | undefined {
     const firstByte = key[0]!;
     let output = this.#outputs.get(firstByte);
     if (output === undefined) {
