@@ -34,6 +34,7 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
   leases(after: number, limit: number): StoredLease[];
   /** Returns the keys of a lease, in ascending order of their bytes; the caller may keep them. */
   leaseKeys(id: number): Uint8Array[];
+  /** About, on a machine whose puts do not look at their keys. */
   readonly keyCount: number;
   readonly sessionCount: number;
   readonly leaseCount: number;

@@ -6,8 +6,10 @@ import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.
 import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import { ANSWER_RULES, NEWEST_RULES, type SessionLimits } from "../../../src/machine/kv/session_limits.js";
 import { LmdbMachine, type LmdbMachineOptions } from "../../../src/machine/lmdb_machine.js";
+import { StoreMachine, type StoreMachineOptions } from "../../../src/machine/store_machine.js";
 import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../../src/raft/types.js";
 import { temporaryDirectory } from "../disk/temporary_directory.js";
+import { ModelStores } from "../store/model_store.js";
 
 export type CommandInit = MessageInitShape<typeof CommandSchema>;
 type Operation = NonNullable<CommandInit["operation"]>;
@@ -21,7 +23,21 @@ export type MakeMachine = (sessionLimits?: SessionLimits) => Promise<KeyValueMac
 export const machines: readonly { readonly kind: string; readonly make: MakeMachine }[] = [
   { kind: "memory", make: async (sessionLimits) => new MemoryMachine(sessionLimits) },
   { kind: "LMDB", make: async (sessionLimits) => openLmdb({ directory: await temporaryDirectory(), sessionLimits }) },
+  {
+    kind: "store's model",
+    make: async (sessionLimits) => {
+      const stores = new ModelStores({ flushBytes: 2048 });
+      return openStore({ directory: await temporaryDirectory(), sessionLimits, stores });
+    },
+  },
 ];
+
+/** Opens a machine on a store that is closed when the test ends, if it is not by then. */
+export async function openStore(options: StoreMachineOptions): Promise<StoreMachine> {
+  const machine = await StoreMachine.open(options);
+  onTestFinished(() => machine.crash());
+  return machine;
+}
 
 /** Opens a machine that is closed when the test ends, if it is not by then. */
 export async function openLmdb(options: LmdbMachineOptions): Promise<LmdbMachine> {
