@@ -11,13 +11,13 @@ import { findStates } from "./levels/open_directory.js";
 import { OpenTables } from "./levels/open_tables.js";
 import { Removals } from "./levels/removals.js";
 import { recordsAbout, wantsDrain } from "./levels/shape.js";
-import { StateReader } from "./levels/state_reader.js";
+import { StoreReader } from "./levels/store_reader.js";
 import { ArenaPool } from "./memory/arena_pool.js";
 import { MemoryTable } from "./memory/memory_table.js";
 import type { Existed, LiveRecord, StoreBuilder, StoreEngine, StoreFactory, StoreView, WrittenTable } from "./reads.js";
 import type { StoreRules } from "./rules/rules.js";
 import { inlineRunner, type MakeRunner } from "./steps/runner.js";
-import type { StepResult } from "./steps/step.js";
+import type { StepOutcome } from "./steps/step.js";
 import { type FrozenTable, StepQueue } from "./steps/step_queue.js";
 import { BaseBuilder } from "./steps/store_builder.js";
 import { TableFiles } from "./tables/files.js";
@@ -60,7 +60,7 @@ export class Store implements StoreEngine {
   #frozen: Pinned<MemoryTable>[] = [];
   #levels: Levels;
   #previous: Levels | undefined;
-  #reader: StateReader;
+  #reader: StoreReader;
   #isClosed = false;
 
   private constructor(
@@ -300,13 +300,13 @@ export class Store implements StoreEngine {
     return new Pinned(new MemoryTable(this.#pool), (table) => table.release());
   }
 
-  #newReader(atVersion?: number): StateReader {
+  #newReader(atVersion?: number): StoreReader {
     const memory = [this.#active.held, ...this.#frozen.map(({ held }) => held)];
-    return new StateReader(memory, this.#levels, atVersion);
+    return new StoreReader(memory, this.#levels, atVersion);
   }
 
   /** Puts a step's manifest in force. */
-  async #publish(frozen: FrozenTable, { manifest, created }: StepResult): Promise<void> {
+  async #publish(frozen: FrozenTable, { manifest, created }: StepOutcome): Promise<void> {
     const levels = await this.tables.open(manifest);
     if (this.#isClosed) return levels.release();
     const before = this.#previous;
@@ -325,12 +325,12 @@ export class Store implements StoreEngine {
 
   #loading(keys: readonly Uint8Array[]): Promise<void> | undefined {
     if (this.#levels.runs.length === 0) return undefined;
-    let loading: Promise<void>[] | undefined;
+    const loading: Promise<void>[] = [];
     for (const key of keys) {
       const reading = this.#reader.load(key);
-      if (reading !== undefined) (loading ??= []).push(reading);
+      if (reading !== undefined) loading.push(reading);
     }
-    return loading && Promise.all(loading).then(() => {});
+    return loading.length === 0 ? undefined : Promise.all(loading).then(() => {});
   }
 
   async #prepare(keys: readonly Uint8Array[], first: Promise<void>): Promise<void> {

@@ -1,5 +1,5 @@
 import type { LogPosition } from "../raft/types.js";
-import type { StateReader } from "./levels/state_reader.js";
+import type { StoreReader } from "./levels/store_reader.js";
 import type { LiveRecord, StoreView } from "./reads.js";
 
 /** Something that stays as long as anyone uses it. */
@@ -33,7 +33,7 @@ export class PinnedView implements StoreView {
 
   constructor(
     readonly position: LogPosition,
-    private readonly reader: StateReader,
+    private readonly reader: StoreReader,
     private readonly parts: readonly Retained[],
     /** Notes an error of a read, and returns it. */
     private readonly noted: (error: unknown) => unknown,

@@ -5,14 +5,14 @@ import { Table } from "../tables/table.js";
 import { Levels, OpenRun } from "./levels.js";
 import { type Manifest, type Run, runsInOrder, tablesOf } from "./manifest.js";
 
-interface Shared {
+interface TableUse {
   readonly table: Table;
   users: number;
 }
 
 /** The tables that are open, each once, however many manifests name it. */
 export class OpenTables {
-  readonly #shared = new Map<number, Shared>();
+  readonly #shared = new Map<number, TableUse>();
   /** Tables that the latest caller may open. */
   #opening: Promise<unknown> = Promise.resolve();
 

@@ -1,5 +1,5 @@
 import type { FileSystem } from "../../system/fs.js";
-import { executeStep, type StepResult, type StepTask } from "./step.js";
+import { executeStep, type StepOutcome, type StepTask } from "./step.js";
 
 /** Carries out the steps of one store, one at a time. */
 export interface StepRunner {
@@ -7,7 +7,7 @@ export interface StepRunner {
    * @throws CairnError DISK_FULL and BUSY: try again at any time. CORRUPT, STORAGE_FAILED: the store
    * cannot go on. Any other error: the attempt is lost, the next one may succeed.
    */
-  run(task: StepTask): Promise<StepResult>;
+  run(task: StepTask): Promise<StepOutcome>;
   /** Tells whether writers wait for the step under way, which then leaves all pacing. */
   hurry(isUrgent: boolean): void;
   /** Ends the runner, which has no step under way. */

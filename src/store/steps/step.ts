@@ -7,7 +7,7 @@ import { decodeManifest } from "../levels/manifest_bytes.js";
 import { MemoryRecords, type SharedTable } from "../memory/memory_records.js";
 import { type LevelShape, startingSweeps, stopsSweep } from "../rules/v1_sweeps.js";
 import { createdVersions } from "./created.js";
-import { type Pace, StepFiles } from "./step_files.js";
+import { StepFiles, type WritePace } from "./step_files.js";
 import { SweepAdvance, type SweepBudget } from "./sweep.js";
 import { TableOutput } from "./table_output.js";
 
@@ -26,7 +26,7 @@ export interface StepTask {
   readonly findsCreated: boolean;
 }
 
-export interface StepResult {
+export interface StepOutcome {
   readonly manifest: Manifest;
   /** See {@link WrittenTable.created}. */
   readonly created: Float64Array | undefined;
@@ -38,14 +38,14 @@ export interface StepResult {
 export interface StepWorld {
   readonly fs: FileSystem;
   readonly directory: string;
-  readonly pace?: Pace | undefined;
+  readonly pace?: WritePace | undefined;
 }
 
 /**
  * Carries a step out: writes the frozen table, advances the sweeps, and publishes the next manifest,
  * durably. May be repeated after it has failed anywhere: it makes the same files.
  */
-export async function executeStep(world: StepWorld, task: StepTask): Promise<StepResult> {
+export async function executeStep(world: StepWorld, task: StepTask): Promise<StepOutcome> {
   const { manifest, position } = task;
   const { rules } = manifest;
   const files = new StepFiles(world.fs, world.directory, rules, manifest.nextTable, world.pace);

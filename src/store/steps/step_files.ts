@@ -12,7 +12,7 @@ import { TableWriter } from "../tables/writer.js";
 const CACHE_BYTES = 1024 * 1024;
 
 /** Waits so that writing keeps to a rate; undefined: there is nothing to wait for. */
-export type Pace = (bytes: number) => Promise<void> | undefined;
+export type WritePace = (bytes: number) => Promise<void> | undefined;
 
 /** The files that one step reads and writes. */
 export class StepFiles {
@@ -30,7 +30,7 @@ export class StepFiles {
     private readonly rules: StoreRules,
     /** Number of the next table. */
     public nextTable: number,
-    private readonly pace: Pace | undefined,
+    private readonly pace: WritePace | undefined,
   ) {
     this.#files = new TableFiles(fs, directory);
     this.#cache = new PageCache(CACHE_BYTES, rules.pageBytes);

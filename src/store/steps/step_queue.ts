@@ -5,7 +5,7 @@ import type { Logger } from "../../system/logger.js";
 import type { Manifest } from "../levels/manifest.js";
 import type { MemoryTable } from "../memory/memory_table.js";
 import type { StepRunner } from "./runner.js";
-import type { StepResult } from "./step.js";
+import type { StepOutcome } from "./step.js";
 
 /** Pause after a step that found no room or no descriptor, in milliseconds. */
 const SHORTAGE_PAUSE_MS = 500;
@@ -27,7 +27,7 @@ export interface StepOwner {
   readonly manifest: Manifest;
   readonly findsCreated: boolean;
   /** Puts a step's manifest in force. */
-  publish(frozen: FrozenTable, result: StepResult): Promise<void>;
+  publish(frozen: FrozenTable, result: StepOutcome): Promise<void>;
   /** No step can be carried out any more. */
   fail(error: Error): void;
 }
@@ -101,7 +101,7 @@ export class StepQueue {
   }
 
   /** Carries a step out; undefined when the store was closed meanwhile. */
-  async #step({ memory, position, note, drain }: FrozenTable): Promise<StepResult | undefined> {
+  async #step({ memory, position, note, drain }: FrozenTable): Promise<StepOutcome | undefined> {
     const { manifest, findsCreated } = this.owner;
     for (let attempt = 1; ; ) {
       try {

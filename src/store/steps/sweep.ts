@@ -123,7 +123,7 @@ export class SweepAdvance {
     const { level, inputs, toBase } = this.sweep;
     const output: Run = { ...emptyRun, tables: this.#output.tables };
     const levels = this.manifest.levels.map((runs, at) => (at === level ? runs.slice(0, -inputs) : [...runs]));
-    if (!toBase && output.tables.length > 0) (levels[level + 1] ??= []).unshift(output);
+    if (!toBase && output.tables.length > 0) levels[level + 1] = [output, ...(levels[level + 1] ?? [])];
     while (levels.at(-1)?.length === 0) levels.pop();
     const sweeps = this.manifest.sweeps.filter((each) => each.level !== level);
     return { ...this.manifest, levels, base: toBase ? output : this.manifest.base, sweeps };

@@ -10,7 +10,7 @@ import type { Floors } from "./floors.js";
 import type { Levels, OpenRun } from "./levels.js";
 import { MergeOrder, type Source } from "./merge_order.js";
 
-interface RangeSource extends Source {
+interface SpanSource extends Source {
   /** Moves to the next record; false: there is none. */
   advance(): boolean;
 }
@@ -24,15 +24,15 @@ export function* rangeOf(
   start: Uint8Array,
   end: Uint8Array | undefined,
 ): Iterable<LiveRecord> {
-  const order = new MergeOrder<RangeSource>();
+  const order = new MergeOrder<SpanSource>();
   let age = 0;
-  const add = (source: RangeSource) => {
+  const add = (source: SpanSource) => {
     if (source.advance()) order.insert(source);
   };
   for (const table of memory) add(new MemorySource(table, table.cursor(start, end, atVersion), age++));
   for (const run of levels.runs) add(new RunSource(run, start, end, age++));
 
-  const taken: RangeSource[] = [];
+  const taken: SpanSource[] = [];
   while (order.length > 0) {
     order.takeEqual(taken);
     const record = liveRecord(taken, floors);
@@ -42,7 +42,7 @@ export function* rangeOf(
 }
 
 /** Returns what the records of one key, the newest first, come to. */
-function liveRecord(sources: readonly RangeSource[], floors: Floors): LiveRecord | undefined {
+function liveRecord(sources: readonly SpanSource[], floors: Floors): LiveRecord | undefined {
   const { reader } = sources[0]!;
   const firstByte = reader.bytes[reader.keyAt]!;
   if (floors.isDead(firstByte, reader.version)) return undefined;
@@ -58,7 +58,7 @@ function liveRecord(sources: readonly RangeSource[], floors: Floors): LiveRecord
 }
 
 /** A memory table, from one key to another. */
-class MemorySource extends RecordReader implements RangeSource {
+class MemorySource extends RecordReader implements SpanSource {
   readonly reader = this;
 
   constructor(
@@ -89,7 +89,7 @@ class MemorySource extends RecordReader implements RangeSource {
 }
 
 /** The tables of a run, from one key to another. */
-class RunSource implements RangeSource {
+class RunSource implements SpanSource {
   readonly #start: Uint8Array;
   readonly #tables: readonly Table[];
   #at = 0;

@@ -6,7 +6,7 @@ import { filterHash } from "../tables/filter.js";
 import { loadRange } from "../tables/range.js";
 import { Floors } from "./floors.js";
 import type { Levels } from "./levels.js";
-import { rangeOf } from "./state_range.js";
+import { rangeOf } from "./store_range.js";
 
 const { known, inherits, only } = recordKind;
 
@@ -21,7 +21,7 @@ interface Unsettled {
  * Reads the state that memory tables and levels hold together, as of a version. What it reads, it
  * never changes.
  */
-export class StateReader implements StoreReads {
+export class StoreReader implements StoreReads {
   readonly #floors: Floors;
 
   constructor(
@@ -72,12 +72,12 @@ export class StateReader implements StoreReads {
       if (place !== 0 && table.kindOf(place) !== inherits) return undefined;
     }
     const hash = filterHash(this.levels.manifest.rules, key);
-    let loading: Promise<void>[] | undefined;
+    const loading: Promise<void>[] = [];
     for (const run of this.levels.runs) {
       const reading = run.tableFor(key)?.load(key, hash);
-      if (reading !== undefined) (loading ??= []).push(reading);
+      if (reading !== undefined) loading.push(reading);
     }
-    return loading && Promise.all(loading).then(() => {});
+    return loading.length === 0 ? undefined : Promise.all(loading).then(() => {});
   }
 
   /** Reads the pages of a span into the cache, up to so many bytes. */
