@@ -17,7 +17,7 @@ const READ_BYTES = 1024 * 1024;
  * It may be started again, on another table, and then uses the same memory.
  */
 export class TableCursor extends RecordReader {
-  #buffer: Uint8Array = new Uint8Array(0);
+  #buffer = Buffer.alloc(0);
   #table: Table | undefined;
   #from: Uint8Array | undefined;
   /** Block that the next read begins with. */
@@ -79,7 +79,10 @@ export class TableCursor extends RecordReader {
     let next = this.#block + 1;
     while (next < index.blocks && index.start(next + 1) - start <= this.readBytes) next += 1;
     const bytes = index.start(next) - start;
-    if (this.#buffer.byteLength < bytes) this.#buffer = new Uint8Array(Math.max(bytes, this.readBytes));
+    if (this.#buffer.byteLength < bytes) {
+      const most = Math.min(this.readBytes, index.start(index.blocks) - start);
+      this.#buffer = Buffer.allocUnsafeSlow(Math.max(bytes, most));
+    }
     const piece = this.#buffer.subarray(0, bytes);
     await table.files.read(table.file, piece, start);
     this.#pieces = [];

@@ -178,7 +178,6 @@ class Slots {
     if (this.#owners[slot] !== 0) this.drop(this.#owners[slot]!, this.#positions[slot]!);
     this.#owners[slot] = owner;
     this.#positions[slot] = position;
-    this.#isReferenced[slot] = 1;
     const place = this.#placeOf(owner, position);
     assert(this.#slotAt(place) < 0, "an entry is added to the cache once", { owner, position });
     this.#index[place] = slot + 1;

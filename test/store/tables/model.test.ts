@@ -16,7 +16,7 @@ import {
   writeTable,
 } from "./support.js";
 
-const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8];
+const SEEDS = [1, 2, 3, 4, 5, 6];
 
 /** Rules that place the ends of pages and blocks at other records. */
 function randomRules(random: Random) {
@@ -55,7 +55,7 @@ describe.each(SEEDS)("a table of random records, seed %i", (seed) => {
   test("gives every record for its key, and none for other keys", async () => {
     const { random, records, rules, table } = await randomTable(seed);
     const byKey = new Map(records.map((record) => [Buffer.from(record.key).toString("hex"), record]));
-    const others = Array.from({ length: 500 }, () => randomKey(random));
+    const others = Array.from({ length: 200 }, () => randomKey(random));
     for (const key of [...records.map((record) => record.key), ...others]) {
       const expected = byKey.get(Buffer.from(key).toString("hex"));
       const found = table.find(key, filterHash(rules, key));
@@ -69,7 +69,7 @@ describe.each(SEEDS)("a table of random records, seed %i", (seed) => {
     const copies = records.map(textOf);
     expect(await readAll(table)).toEqual(copies);
     for (const readBytes of [1, 700, 5000]) expect(await readAll(table, undefined, readBytes)).toEqual(copies);
-    for (let i = 0; i < 30; i++) {
+    for (let i = 0; i < 15; i++) {
       const from = random.oneIn(2) ? randomKey(random) : random.pick(records).key;
       const expected = within(records, from, undefined);
       expect(await readAll(table, from, random.whole(1, 3000))).toEqual(expected);
@@ -78,7 +78,7 @@ describe.each(SEEDS)("a table of random records, seed %i", (seed) => {
 
   test("gives the records of a range in order, while other reads use the cache", async () => {
     const { random, records, rules, table } = await randomTable(seed, { cacheBytes: 1024 });
-    for (let i = 0; i < 50; i++) {
+    for (let i = 0; i < 30; i++) {
       const start = randomKey(random);
       const end = random.oneIn(4) ? undefined : randomKey(random);
       const range = new TableRange(table, start, end);
@@ -114,11 +114,11 @@ describe.each(SEEDS)("a table of random records, seed %i", (seed) => {
   });
 
   test("has the same bytes whenever it was flushed on the way", async () => {
-    const { records, rules, fs, info } = await randomTable(seed, { filter: true });
+    const { random, records, rules, fs, info } = await randomTable(seed, { filter: true });
     const writer = await TableWriter.create(fs, "/store", rules, { number: 2, filter: true });
     for (const record of records) {
       writer.add(record);
-      await writer.flush();
+      if (random.oneIn(8)) await writer.flush();
     }
     const again = await writer.finish();
     expect({ ...again, number: 1 }).toEqual(info);
