@@ -496,6 +496,8 @@ export const limits = Object.freeze({
   storeCacheBytes: 16 * MiB,
   /** Tables of the store that are open at a time. */
   storeOpenFiles: 256,
+  /** Bytes of a span that a batch of entries loads before it reads them. */
+  storePrepareBytes: 4 * MiB,
   /** Size of a segment of the log. */
   segmentBytes: 64 * MiB,
   /**

@@ -80,6 +80,14 @@ export class MemoryRecords {
     return doubles[place + VERSION_UNIT]! < floor ? 0 : place;
   }
 
+  /** Returns the place of the oldest record of the key of a record, floors aside. */
+  oldestOf(place: number): number {
+    const { words } = this;
+    let oldest = place;
+    while (words[oldest * 2 + OLDER_WORD] !== 0) oldest = words[oldest * 2 + OLDER_WORD]!;
+    return oldest;
+  }
+
   /** Returns the version below which records of keys with this first byte count as nothing; or 0. */
   floorOf(firstByte: number, atVersion: number): number {
     let version = 0;
