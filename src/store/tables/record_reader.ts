@@ -83,11 +83,16 @@ export class RecordReader {
   }
 }
 
-/** Returns where the record of a key begins in a page; -1 when the page does not hold it. */
-export function findInPage(bytes: Uint8Array, at: number, end: number, key: Uint8Array): number {
+/**
+ * Returns where the record of a key begins in a page; -1 when the page does not hold it. `prefix`:
+ * bytes that all its keys and `key` begin with.
+ */
+export function findInPage(bytes: Uint8Array, at: number, end: number, key: Uint8Array, prefix: number): number {
+  const restBytes = key.byteLength - prefix;
   for (let record = at; record < end; ) {
     const keyBytes = readU16(bytes, record);
-    const order = compareKeys(bytes, record + RECORD_HEAD_BYTES, keyBytes, key, 0, key.byteLength);
+    const restAt = record + RECORD_HEAD_BYTES + prefix;
+    const order = compareKeys(bytes, restAt, keyBytes - prefix, key, prefix, restBytes);
     if (order === 0) return record;
     if (order > 0) return -1;
     record += RECORD_HEAD_BYTES + keyBytes + readU32(bytes, record + 4);

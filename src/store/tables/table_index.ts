@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { commonPrefix } from "./directory.js";
 import {
   compareKeys,
   damagedTable,
@@ -90,7 +91,11 @@ export class TableIndex {
   readonly filterDigest: Uint8Array;
   /** Places of the blocks in the file, and of the end of the last one. */
   readonly #starts: Float64Array;
+  /** Where the separators lie in the index, and where each ends there. */
   readonly #separatorsAt: number;
+  readonly #separatorEnds: Uint32Array;
+  /** Bytes that all separators but the first, which is empty, begin with. */
+  readonly #prefixBytes: number;
 
   private constructor(private readonly bytes: Uint8Array) {
     this.blocks = readU32(bytes, 12);
@@ -99,12 +104,15 @@ export class TableIndex {
     this.filterDigest = bytes.subarray(32, 32 + SHA256_BYTES);
     this.#separatorsAt = HEAD_BYTES + this.blocks * ENTRY_BYTES;
     this.#starts = new Float64Array(this.blocks + 1);
+    this.#separatorEnds = new Uint32Array(this.blocks);
     let at = TABLE_HEADER_BYTES;
     for (let block = 0; block < this.blocks; block++) {
       this.#starts[block] = at;
+      this.#separatorEnds[block] = readU32(bytes, HEAD_BYTES + block * ENTRY_BYTES + 12 + SHA256_BYTES);
       at += this.pageBytes(block) + this.directoryBytes(block);
     }
     this.#starts[this.blocks] = at;
+    this.#prefixBytes = this.blocks < 2 ? 0 : commonPrefix(this.#separator(1), this.#separator(this.blocks - 1));
   }
 
   /**
@@ -168,19 +176,27 @@ export class TableIndex {
   /** Returns the only block that may hold a key. */
   blockFor(key: Uint8Array): number {
     const { bytes } = this;
+    const ends = this.#separatorEnds;
+    const prefix = this.#prefixBytes;
     let low = 0;
     let high = this.blocks - 1;
+    if (high === 0) return 0;
+    const keyBytes = key.byteLength < prefix ? key.byteLength : prefix;
+    const order = compareKeys(key, 0, keyBytes, bytes, this.#separatorsAt, prefix);
+    if (order !== 0) return order < 0 ? 0 : high;
     while (low < high) {
       const middle = (low + high + 1) >>> 1;
-      const start = this.#separatorEnd(middle - 1);
-      const length = this.#separatorEnd(middle) - start;
-      if (compareKeys(bytes, this.#separatorsAt + start, length, key, 0, key.byteLength) <= 0) low = middle;
+      const start = ends[middle - 1]!;
+      const length = ends[middle]! - start;
+      const at = this.#separatorsAt + start + prefix;
+      if (compareKeys(bytes, at, length - prefix, key, prefix, key.byteLength - prefix) <= 0) low = middle;
       else high = middle - 1;
     }
     return low;
   }
 
-  #separatorEnd(block: number): number {
-    return readU32(this.bytes, HEAD_BYTES + block * ENTRY_BYTES + 12 + SHA256_BYTES);
+  #separator(block: number): Uint8Array {
+    const start = block === 0 ? 0 : this.#separatorEnds[block - 1]!;
+    return this.bytes.subarray(this.#separatorsAt + start, this.#separatorsAt + this.#separatorEnds[block]!);
   }
 }
