@@ -13,6 +13,8 @@ import { counterProblem } from "../../base/counters.js";
 import { CairnError } from "../../base/errors.js";
 import { type Problem, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
+import { hotCommand } from "./hot/hot_commands.js";
+import { hotResultBytes, plainResult } from "./hot/hot_results.js";
 import { needsLeases, problemOfLeaseId, problemOfLeaseOperation } from "./leases/lease_problem.js";
 import { ANSWER_RULES, sessionRules } from "./session_limits.js";
 import { problemOfTxn } from "./txn/txn_problem.js";
@@ -47,6 +49,11 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
  * point into `data`.
  */
 export function decodeCommand(data: Uint8Array): Command | undefined {
+  return hotCommand(data) ?? decodeAnyCommand(data);
+}
+
+/** Decodes a command as {@link decodeCommand} does, with the generated decoder. */
+export function decodeAnyCommand(data: Uint8Array): Command | undefined {
   try {
     const command = fromBinary(CommandSchema, data);
     return problemOf(command) === undefined ? command : undefined;
@@ -62,7 +69,7 @@ export function commandResult(
   value: Uint8Array = NO_BYTES,
   version = 0,
 ): CommandResult {
-  return create(CommandResultSchema, { outcome, index: BigInt(index), value, version: BigInt(version) });
+  return plainResult(outcome, index, value, version);
 }
 
 /** Returns the result as it is remembered when its value is too long to keep. */
@@ -72,7 +79,7 @@ export function withoutValue({ outcome, index, version }: CommandResult): Comman
 
 /** Encodes a result for a session to keep; the bytes are the same on every replica. */
 export function encodeResult(result: CommandResult): Uint8Array {
-  return toBinary(CommandResultSchema, result);
+  return hotResultBytes(result) ?? toBinary(CommandResultSchema, result);
 }
 
 /** Decodes the result in a session's answer. Its value points into `bytes`. */

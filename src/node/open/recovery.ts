@@ -1,6 +1,7 @@
 import { CairnError, hasCode, isShortage } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { membershipCodec } from "../../encoding/membership.js";
+import { applyPrepared } from "../../machine/apply_prepared.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { LogStart } from "../../raft/log.js";
 import { changeProblem } from "../../raft/membership/membership_rules.js";
@@ -333,7 +334,7 @@ async function replay<Machine extends StateMachine>(
   const from = machine.appliedIndex;
   try {
     while (machine.appliedIndex < commit) {
-      machine.apply(await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
+      await applyPrepared(machine, await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
     }
   } catch (error) {
     if (!isShortage(error)) throw error;

@@ -1,5 +1,6 @@
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { applyPrepared } from "../../machine/apply_prepared.js";
 import type { StateMachine, StateView } from "../../machine/state_machine.js";
 import type { SnapshotMeta } from "../../raft/types.js";
 import { abortable } from "../../storage/snapshots/abortable.js";
@@ -213,7 +214,7 @@ export class Compactor<Machine extends StateMachine> {
             `starts at ${log.boundary.index + 1}. Take one without an index.`,
         );
       }
-      scratch.apply(await log.entries(appliedIndex + 1, index, limits.applyBytes));
+      await applyPrepared(scratch, await log.entries(appliedIndex + 1, index, limits.applyBytes));
     }
   }
 
