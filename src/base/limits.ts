@@ -498,6 +498,11 @@ export const limits = Object.freeze({
   storeOpenFiles: 256,
   /** Bytes of a span that a batch of entries loads before it reads them. */
   storePrepareBytes: 4 * MiB,
+  /**
+   * Bytes a second that a step of the store may write in any case; it may write six times as many
+   * as come in.
+   */
+  storeStepRateBytes: 32 * MiB,
   /** Size of a segment of the log. */
   segmentBytes: 64 * MiB,
   /**
