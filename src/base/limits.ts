@@ -503,6 +503,10 @@ export const limits = Object.freeze({
    * as come in.
    */
   storeStepRateBytes: 32 * MiB,
+  /** Time without writes after which the leader asks for a flush point of the store, in ms. */
+  storeIdleMs: 10_000,
+  /** Interval at which a leader looks whether the store wants one, in milliseconds. */
+  storeLookMs: 1_000,
   /** Size of a segment of the log. */
   segmentBytes: 64 * MiB,
   /**

@@ -33,7 +33,7 @@ export interface TableWriterOptions {
 
 /** Writes a table: its bytes are a function of the rules and the records. */
 export class TableWriter {
-  /** Where the next record goes in {@link #buffer}, and where its page and block begin there. */
+  /** End of what {@link #buffer} holds, and starts of the page and the block under way there. */
   #at = 0;
   #pageAt = 0;
   #blockAt = 0;
@@ -174,7 +174,10 @@ export class TableWriter {
     return this.file.datasync();
   }
 
-  /** Ends the table, which has a record at least. Its contents are durable on return, its name not. */
+  /**
+   * Ends the table, which has a record at least. Its contents are durable on return; its name is
+   * not.
+   */
   async finish(): Promise<TableInfo> {
     assert(this.#records > 0, "a table has records");
     if (this.#at > this.#blockAt) this.#endBlock();
