@@ -5,7 +5,7 @@ import type { StoreFactory } from "../store/reads.js";
 import { type FileSystem, nodeFileSystem } from "../system/fs.js";
 import { applyEntry, assertFollow, commandsOf } from "./kv/apply.js";
 import { EffectNotes } from "./kv/effects/effect_notes.js";
-import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
+import { KeyRange, type KeyRangeOptions, type KeyValueMachine, type StoreUpkeep } from "./kv/key_value_machine.js";
 import type { StoredLease } from "./kv/leases/lease_store.js";
 import { unlessAborted } from "./kv/payload_blocks.js";
 import { PayloadView } from "./kv/payload_view.js";
@@ -110,6 +110,13 @@ export class StoreMachine implements KeyValueMachine {
   get leaseCount(): number {
     this.#assertRunning();
     return this.#state.leases.count;
+  }
+
+  /** Implements KeyValueMachine. */
+  get upkeep(): StoreUpkeep {
+    this.#assertRunning();
+    const { engine } = this.#state;
+    return { isWanted: engine.frozen === 0 && engine.wantsDrain, charge: engine.charge };
   }
 
   /** Implements StateMachine: waits for the steps of the store, and loads what will be read. */
@@ -222,7 +229,9 @@ export class StoreMachine implements KeyValueMachine {
       const { index, term } = entry;
       state.begin(index);
       const result = applyEntry(entry, commands[at], noted, sessions);
-      if (state.isDue) state.freeze({ index, term }, false);
+      const asked = commands[at]?.operation;
+      if (asked?.case === "store") state.freeze({ index, term }, asked.value.drain);
+      else if (state.isDue) state.freeze({ index, term }, false);
       return result;
     });
   }

@@ -121,6 +121,8 @@ function problemOf(command: Command): Problem | undefined {
     case "leaseRevoke":
     case "leaseExpire":
       return problemOfLeaseOperation(operation, requestId !== undefined);
+    case "store":
+      return requestId === undefined ? undefined : invalid("a flush point takes no request_id");
     default:
       return invalid("the command has no operation: set one");
   }
@@ -131,6 +133,7 @@ function problemOf(command: Command): Problem | undefined {
  * does not know them would apply it as another command, and drift apart.
  */
 function rulesOf(operation: Command["operation"]): number {
+  if (operation.case === "store") return sessionRules.stored;
   if (needsLeases(operation)) return sessionRules.leased;
   const isOfThird =
     operation.case === "txn" || (operation.case === "delete" && operation.value.ifVersion !== undefined);

@@ -45,6 +45,8 @@ export function evaluate(operation: Command["operation"], index: number, state: 
       return revokeLease(Number(operation.value.leaseId), index, state);
     case "leaseExpire":
       return expireLeases(operation.value.leases, index, state);
+    case "store":
+      return commandResult(CommandOutcome.OK, index);
     default:
       return commandResult(CommandOutcome.INVALID, index);
   }

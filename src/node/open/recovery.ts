@@ -96,7 +96,9 @@ export async function recover<Machine extends StateMachine>(
     const known = () => knownMembers(directory, log, snapshots, configurations);
     await checkStopMark(directory, log, known);
     const completed = directory.identity.complete ? directory : await directory.complete();
-    const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
+    const { clusterId } = completed.identity;
+    const place = { directory: directory.state, trustDisk: options.trustState, clusterId };
+    const machine = await options.openMachine(place);
     opened.push(machine);
     if (machine.rebuildReason !== undefined && directory.identity.complete) {
       const text = "the state on disk is not used: rebuilding it from snapshot and log";

@@ -190,7 +190,11 @@ export class Compactor<Machine extends StateMachine> {
     const base = snapshots.list().find((info) => info.index <= index);
     let scratch: Machine | undefined;
     try {
-      scratch = await this.options.openMachine({ directory: directory.scratch, trustDisk: false });
+      scratch = await this.options.openMachine({
+        directory: directory.scratch,
+        trustDisk: false,
+        clusterId: directory.identity.clusterId,
+      });
       if (base !== undefined) {
         await scratch.restore(abortable(snapshots.openPayload(base), this.#stopped.signal), base);
       }

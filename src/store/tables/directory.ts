@@ -1,4 +1,5 @@
-import { compareKeys, readU16, readU32, writeU32 } from "./format.js";
+import { compareSpans } from "../bytes.js";
+import { readU16, readU32, writeU32 } from "./format.js";
 
 // The directory of a block: where its pages end, their checksums, and keys that separate them. All
 // keys of a block share a prefix, which is stored once; a separator is what the first key of a page
@@ -91,15 +92,35 @@ export function pageChecksum(directory: Uint8Array, at: number, page: number): n
   return readU32(directory, at + HEAD_BYTES + page * ENTRY_BYTES + 4);
 }
 
+/**
+ * Returns the number of bytes that all keys of a block begin with; -1 when `key` does not begin
+ * with them, so that the block does not hold it.
+ */
+export function prefixOf(directory: Uint8Array, at: number, key: Uint8Array): number {
+  const bytes = readU16(directory, at + 2);
+  return compareToPrefix(directory, at, key) === 0 ? bytes : -1;
+}
+
 /** Returns the only page that may hold a key. */
 export function pageFor(directory: Uint8Array, at: number, key: Uint8Array): number {
+  const order = compareToPrefix(directory, at, key);
+  if (order === 0) return pageWithin(directory, at, key);
+  return order < 0 ? 0 : pagesOf(directory, at) - 1;
+}
+
+function compareToPrefix(directory: Uint8Array, at: number, key: Uint8Array): number {
+  const prefixBytes = readU16(directory, at + 2);
+  const prefixAt = at + HEAD_BYTES + pagesOf(directory, at) * ENTRY_BYTES;
+  const keyBytes = key.byteLength < prefixBytes ? key.byteLength : prefixBytes;
+  return compareSpans(key, 0, keyBytes, directory, prefixAt, prefixBytes);
+}
+
+/** Returns the only page that may hold a key, which begins as all keys of the block do. */
+export function pageWithin(directory: Uint8Array, at: number, key: Uint8Array): number {
   const pages = pagesOf(directory, at);
   const prefixBytes = readU16(directory, at + 2);
   const entries = at + HEAD_BYTES;
-  const prefixAt = entries + pages * ENTRY_BYTES;
-  const order = compareKeys(key, 0, Math.min(key.byteLength, prefixBytes), directory, prefixAt, prefixBytes);
-  if (order !== 0) return order < 0 ? 0 : pages - 1;
-  const keysAt = prefixAt + prefixBytes;
+  const keysAt = entries + pages * ENTRY_BYTES + prefixBytes;
   const restBytes = key.byteLength - prefixBytes;
   let low = 0;
   let high = pages - 1;
@@ -108,7 +129,7 @@ export function pageFor(directory: Uint8Array, at: number, key: Uint8Array): num
     const entry = entries + middle * ENTRY_BYTES;
     const start = readU32(directory, entry - ENTRY_BYTES + 8);
     const bytes = readU32(directory, entry + 8) - start;
-    if (compareKeys(directory, keysAt + start, bytes, key, prefixBytes, restBytes) <= 0) low = middle;
+    if (compareSpans(directory, keysAt + start, bytes, key, prefixBytes, restBytes) <= 0) low = middle;
     else high = middle - 1;
   }
   return low;

@@ -138,7 +138,11 @@ export class TableFiles {
     this.#open.delete(entry);
     const { file } = entry;
     entry.file = undefined;
-    file.closeNow();
+    try {
+      file.closeNow();
+    } catch {
+      // It was only read: nothing is lost with it.
+    }
   }
 }
 
@@ -146,7 +150,7 @@ function checkLength({ path }: TableFile, buffer: Uint8Array, position: number, 
   if (bytes < buffer.byteLength) throw damagedTable(path, position + bytes, "it ends here");
 }
 
-/** Errors of the operating system say that the file cannot be had; others are returned unchanged. */
+/** Returns CORRUPT for an error of the operating system, and any other error unchanged. */
 function fromReadError({ path }: TableFile, position: number, error: unknown): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (error instanceof CairnError || typeof code !== "string") return error;

@@ -1,7 +1,8 @@
 import { crc32 } from "node:zlib";
+import { compareSpans } from "../bytes.js";
 import type { StoreRecord } from "../record.js";
 import type { StoreRules } from "../rules/rules.js";
-import { pageChecksum, pageEnd, pageFor, pageStart } from "./directory.js";
+import { pageChecksum, pageEnd, pageStart, pageWithin, prefixOf } from "./directory.js";
 import type { TableFile, TableFiles } from "./files.js";
 import { filterHas } from "./filter.js";
 import {
@@ -55,7 +56,10 @@ export class Table {
   has(key: Uint8Array, hash: number): "no" | "maybe" {
     if (this.filter !== undefined && !filterHas(this.filter, hash)) return "no";
     const { first, last } = this.info;
-    return Buffer.compare(key, first) < 0 || Buffer.compare(key, last) > 0 ? "no" : "maybe";
+    const isWithin =
+      compareSpans(key, 0, key.byteLength, first, 0, first.byteLength) >= 0 &&
+      compareSpans(key, 0, key.byteLength, last, 0, last.byteLength) <= 0;
+    return isWithin ? "maybe" : "no";
   }
 
   /** Returns the record of a key, lent. Reads the disk on a miss of the cache. `hash`: as above. */
@@ -66,12 +70,14 @@ export class Table {
     this.#directoryNow(block);
     const directory = cache.bytes;
     const directoryAt = cache.at;
-    const page = pageFor(directory, directoryAt, key);
+    const prefix = prefixOf(directory, directoryAt, key);
+    if (prefix < 0) return undefined;
+    const page = pageWithin(directory, directoryAt, key);
     const start = pageStart(directory, directoryAt, page);
     const bytes = pageEnd(directory, directoryAt, page) - start;
     const checksum = pageChecksum(directory, directoryAt, page);
     this.#pieceNow(this.index.start(block) + start, bytes, checksum);
-    const at = findInPage(cache.bytes, cache.at, cache.at + bytes, key);
+    const at = findInPage(cache.bytes, cache.at, cache.at + bytes, key, prefix);
     return at < 0 ? undefined : recordAt(cache.bytes, at, key);
   }
 
@@ -82,13 +88,14 @@ export class Table {
     const block = index.blockFor(key);
     if (!cache.has(owner, this.directoryAt(block), index.directoryBytes(block))) return false;
     this.#directoryNow(block);
-    const page = pageFor(cache.bytes, cache.at, key);
+    if (prefixOf(cache.bytes, cache.at, key) < 0) return true;
+    const page = pageWithin(cache.bytes, cache.at, key);
     const start = pageStart(cache.bytes, cache.at, page);
     const bytes = pageEnd(cache.bytes, cache.at, page) - start;
     return cache.has(owner, index.start(block) + start, bytes);
   }
 
-  /** Reads what {@link find} will need into the cache, in the thread pool; undefined: it is there. */
+  /** Reads into the cache, in the thread pool, what {@link find} needs; undefined: it is there. */
   load(key: Uint8Array, hash: number): Promise<void> | undefined {
     return this.isCached(key, hash) ? undefined : this.#load(key);
   }
@@ -96,7 +103,8 @@ export class Table {
   async #load(key: Uint8Array): Promise<void> {
     const block = this.index.blockFor(key);
     const directory = await this.directory(block);
-    const page = pageFor(directory, 0, key);
+    if (prefixOf(directory, 0, key) < 0) return;
+    const page = pageWithin(directory, 0, key);
     const start = pageStart(directory, 0, page);
     const bytes = pageEnd(directory, 0, page) - start;
     await this.#piece(this.index.start(block) + start, bytes, pageChecksum(directory, 0, page));
@@ -127,8 +135,8 @@ export class Table {
   }
 
   /**
-   * Returns a piece of the file, lent, from the cache; undefined when it is not there. `mayKeep`: it
-   * is then read into the cache, on the calling thread.
+   * Returns a piece of the file, lent, from the cache; undefined when it is not there. `mayKeep`:
+   * reads it into the cache then, on the calling thread.
    */
   piece(position: number, bytes: number, checksum: number, mayKeep: boolean): Uint8Array | undefined {
     const { cache, owner } = this;

@@ -69,6 +69,8 @@ export const expire = (...leases: [lease: number, keepAlives: number][]): Operat
   case: "leaseExpire",
   value: { leases: leases.map(([id, count]) => ({ leaseId: BigInt(id), keepAlives: BigInt(count) })) },
 });
+/** A flush point. */
+export const flushPoint = (drain = false): Operation => ({ case: "store", value: { drain } });
 export const del = (key: string): Operation => ({ case: "delete", value: { key: bytes(key) } });
 export const getCommand = (key: string): Operation => ({ case: "get", value: { key: bytes(key) } });
 export const load = (...pairs: [string, string][]): Operation => ({
