@@ -163,7 +163,11 @@ export class TableFiles {
     this.#open.delete(entry);
     const { file } = entry;
     entry.file = undefined;
-    file.closeNow();
+    try {
+      file.closeNow();
+    } catch {
+      // It was only read: nothing is lost with it.
+    }
   }
 }
 

@@ -155,10 +155,10 @@ export class TableWriter {
     this.#mayEnd = isEnd && isTableEnd(rules, this.bytes, cut);
   }
 
-  /** Writes the finished blocks. Not durable before {@link finish}. */
-  async flush(): Promise<void> {
+  /** Writes the finished blocks; returns their bytes. Not durable before {@link finish}. */
+  async flush(): Promise<number> {
     const bytes = this.#blockAt;
-    if (bytes === 0) return;
+    if (bytes === 0) return 0;
     await this.file.write([this.#buffer.subarray(0, bytes)], this.#written);
     this.#keepLastKey();
     this.#buffer.copyWithin(0, bytes, this.#at);
@@ -166,6 +166,12 @@ export class TableWriter {
     this.#at -= bytes;
     this.#pageAt -= bytes;
     this.#blockAt = 0;
+    return bytes;
+  }
+
+  /** Makes durable what has been written, so that {@link finish} takes less time at once. */
+  sync(): Promise<void> {
+    return this.file.datasync();
   }
 
   /**
