@@ -241,7 +241,7 @@ export class Store implements StoreEngine {
   }
 
   settled(most: number): Promise<void> | undefined {
-    return this.#queue.settled(most);
+    return this.#queue.settled(most) ?? (most > 0 ? this.#queue.pause(this.charge / this.flushBytes) : undefined);
   }
 
   prepare(keys: readonly Uint8Array[]): Promise<void> | undefined {
