@@ -5,12 +5,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { limits } from "../../dist/src/base/limits.js";
+import { compareSpans } from "../../dist/src/store/bytes.js";
 import { recordKind } from "../../dist/src/store/record.js";
 import { DEFAULT_RULES } from "../../dist/src/store/rules/v1.js";
 import { TableCursor } from "../../dist/src/store/tables/cursor.js";
 import { TableFiles } from "../../dist/src/store/tables/files.js";
 import { filterHash } from "../../dist/src/store/tables/filter.js";
-import { compareKeys } from "../../dist/src/store/tables/format.js";
 import { PageCache } from "../../dist/src/store/tables/page_cache.js";
 import { TableRange } from "../../dist/src/store/tables/range.js";
 import { Table } from "../../dist/src/store/tables/table.js";
@@ -122,7 +122,7 @@ try {
     tables = await writeRun(RECORDS, true, adder(keys));
   });
   await measure("write without filter, sync", RECORDS, () => writeRun(RECORDS, false, adder(keys)));
-  const isIn = (key, { last }) => compareKeys(key, 0, key.length, last, 0, last.length) <= 0;
+  const isIn = (key, { last }) => compareSpans(key, 0, key.length, last, 0, last.length) <= 0;
   const tableOf = (key) => tables.find((table) => isIn(key, table.info));
   const find = (key) => tableOf(key)?.find(key, filterHash(rules, key));
 

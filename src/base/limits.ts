@@ -498,6 +498,11 @@ export const limits = Object.freeze({
   storeOpenFiles: 256,
   /** Bytes of a span that a batch of entries loads before it reads them. */
   storePrepareBytes: 4 * MiB,
+  /**
+   * Bytes a second that a step of the store may write in any case; it may write six times as many
+   * as come in.
+   */
+  storeStepRateBytes: 32 * MiB,
   /** Time without writes after which the leader asks for a flush point of the store, in ms. */
   storeIdleMs: 10_000,
   /** Interval at which a leader looks whether the store wants one, in milliseconds. */

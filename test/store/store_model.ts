@@ -11,6 +11,12 @@ export const smallRules: StoreRules = {
   seeds: [0x1234, 0x9876],
 };
 
+/** Rules under which sweeps stop within, even in a short log. */
+export const tinyRules: StoreRules = {
+  ...smallRules,
+  ...{ flushBytes: 600, sweepFlushes: 2, tableBytesMin: 512, tableBytesMax: 1024 },
+};
+
 interface ModelRecord {
   readonly value: string;
   readonly version: number;

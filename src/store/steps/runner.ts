@@ -8,6 +8,8 @@ export interface StepRunner {
    * cannot go on. Any other error: the attempt is lost, the next one may succeed.
    */
   run(task: StepTask): Promise<StepOutcome>;
+  /** Share of the step under way that is done, from 0 to 1, about. */
+  readonly progress: number;
   /** Tells whether writers wait for the step under way, which then leaves all pacing. */
   hurry(isUrgent: boolean): void;
   /** Ends the runner, which has no step under way. */
@@ -20,6 +22,7 @@ export type MakeRunner = (fs: FileSystem, directory: string) => StepRunner;
 /** Carries steps out on the calling thread, between other events: for simulators and tests. */
 export const inlineRunner: MakeRunner = (fs, directory) => ({
   run: (task) => executeStep({ fs, directory }, task),
+  progress: 1,
   hurry() {},
   close: async () => {},
 });

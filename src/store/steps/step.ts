@@ -1,13 +1,13 @@
 import { isShortage } from "../../base/errors.js";
 import type { LogPosition } from "../../raft/types.js";
-import { type FileSystem, readSmallFile } from "../../system/fs.js";
+import { readSmallFile } from "../../system/fs.js";
 import { raisedFloors } from "../levels/floors.js";
 import { emptyRun, type Manifest, manifestName, type Run } from "../levels/manifest.js";
 import { decodeManifest } from "../levels/manifest_bytes.js";
 import { MemoryRecords, type SharedTable } from "../memory/memory_records.js";
-import { type LevelShape, startingSweeps, stopsSweep } from "../rules/v1_sweeps.js";
+import { type LevelShape, startingSweeps, stopsSweep, sweepQuota } from "../rules/v1_sweeps.js";
 import { createdVersions } from "./created.js";
-import { StepFiles, type WritePace } from "./step_files.js";
+import { StepFiles, type StepWorld } from "./step_files.js";
 import { SweepAdvance, type SweepBudget } from "./sweep.js";
 import { TableOutput } from "./table_output.js";
 
@@ -34,13 +34,6 @@ export interface StepOutcome {
   readonly writtenBytes: number;
 }
 
-/** A place to carry steps out in. */
-export interface StepWorld {
-  readonly fs: FileSystem;
-  readonly directory: string;
-  readonly pace?: WritePace | undefined;
-}
-
 /**
  * Carries a step out: writes the frozen table, advances the sweeps, and publishes the next manifest,
  * durably. May be repeated after it has failed anywhere: it makes the same files.
@@ -48,7 +41,7 @@ export interface StepWorld {
 export async function executeStep(world: StepWorld, task: StepTask): Promise<StepOutcome> {
   const { manifest, position } = task;
   const { rules } = manifest;
-  const files = new StepFiles(world.fs, world.directory, rules, manifest.nextTable, world.pace);
+  const files = new StepFiles(world.fs, world.directory, rules, manifest.nextTable, world);
   try {
     const table = MemoryRecords.of(task.table);
     const places = table.sorted();
@@ -106,6 +99,7 @@ function withRun([first = [], ...others]: readonly (readonly Run[])[], run: Run)
 async function sweep(manifest: Manifest, drain: boolean, files: StepFiles): Promise<Manifest> {
   const budget: SweepBudget = { readBytes: 0 };
   let present = withStarted(manifest, drain);
+  files.expectedBytes = manifest.rules.flushBytes + Math.min(sweepQuota(manifest.rules), inputBytes(present));
   while (present.sweeps.length > 0 && !stopsSweep(manifest.rules, budget.readBytes, true)) {
     const [lowest] = present.sweeps;
     const next = await new SweepAdvance(present, lowest!, budget, files).run();
@@ -126,6 +120,16 @@ function withStarted(manifest: Manifest, drain: boolean): Manifest {
   const started = startingSweeps(rules, shapes, recordsOf(base), drain).map((start) => ({ ...start, output: [] }));
   if (started.length === 0) return manifest;
   return { ...manifest, sweeps: [...sweeps, ...started].sort((a, b) => a.level - b.level) };
+}
+
+/** Returns the bytes of all tables that sweeps have yet to read. */
+function inputBytes({ levels, base, sweeps }: Manifest): number {
+  const bytesOf = (runs: readonly Run[]) => {
+    return runs.reduce((sum, { tables }) => tables.reduce((bytes, table) => bytes + table.bytes, sum), 0);
+  };
+  return sweeps.reduce((sum, { level, inputs, toBase }) => {
+    return sum + bytesOf(levels[level]!.slice(-inputs)) + (toBase ? bytesOf([base]) : 0);
+  }, 0);
 }
 
 function recordsOf({ tables }: Run): number {

@@ -1,3 +1,4 @@
+import { limits } from "../../base/limits.js";
 import { type FileSystem, writeSmallFile } from "../../system/fs.js";
 import { type Manifest, manifestName } from "../levels/manifest.js";
 import { encodeManifest } from "../levels/manifest_bytes.js";
@@ -11,14 +12,25 @@ import { TableWriter } from "../tables/writer.js";
 /** Pages that a step looks keys up in. Merges read past the cache. */
 const CACHE_BYTES = 1024 * 1024;
 
-/** Waits so that writing keeps to a rate; undefined: there is nothing to wait for. */
-export type WritePace = (bytes: number) => Promise<void> | undefined;
+/** A place to carry steps out in. */
+export interface StepWorld {
+  readonly fs: FileSystem;
+  readonly directory: string;
+  /** Called when bytes were written: waits until the rate allows more. */
+  readonly pace?: (bytes: number) => Promise<void> | undefined;
+  /** Told of the share of the step that is done, about. */
+  readonly progress?: (share: number) => void;
+}
 
 /** The files that one step reads and writes. */
 export class StepFiles {
   readonly #files: TableFiles;
   readonly #cache: PageCache;
   readonly #tables = new Map<number, Promise<Table>>();
+  /** Bytes that this step will write, about. */
+  expectedBytes = 0;
+  #flushedBytes = 0;
+  #unsyncedBytes = 0;
   /** Numbers of the tables begun by this step. */
   readonly #created: number[] = [];
   /** Bytes of tables written by this step. */
@@ -30,7 +42,7 @@ export class StepFiles {
     private readonly rules: StoreRules,
     /** Number of the next table. */
     public nextTable: number,
-    private readonly pace: WritePace | undefined,
+    private readonly world: Pick<StepWorld, "pace" | "progress"> = {},
   ) {
     this.#files = new TableFiles(fs, directory);
     this.#cache = new PageCache(CACHE_BYTES, rules.pageBytes);
@@ -57,9 +69,16 @@ export class StepFiles {
 
   /** Writes what a table has gathered, at the pace of the step. */
   async flush(writer: TableWriter): Promise<void> {
-    const before = writer.bytes;
-    await writer.flush();
-    await this.pace?.(before);
+    const bytes = await writer.flush();
+    this.#flushedBytes += bytes;
+    this.#unsyncedBytes += bytes;
+    if (this.expectedBytes > 0) this.world.progress?.(this.#flushedBytes / this.expectedBytes);
+    if (this.#unsyncedBytes >= limits.snapshotSyncBytes) {
+      // Short syncs: one of the log waits behind each of them.
+      this.#unsyncedBytes = 0;
+      await writer.sync();
+    }
+    await this.world.pace?.(bytes);
   }
 
   /** Removes the tables that were written: they take the room that the next attempt needs. */

@@ -10,6 +10,10 @@ import type { StepOutcome } from "./step.js";
 /** Pause after a step that found no room or no descriptor, in milliseconds. */
 const SHORTAGE_PAUSE_MS = 500;
 
+/** Writers pause when a step lags behind by this share of a table, and for so many milliseconds. */
+const PAUSE_LAG = 1 / 4;
+const PAUSE_MS = 2;
+
 /** Attempts at one step that may end for no known reason. */
 const MOST_ATTEMPTS = 3;
 
@@ -72,6 +76,18 @@ export class StepQueue {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ most, resolve, reject });
     });
+  }
+
+  /**
+   * Waits a moment while the next table fills faster than the step under way proceeds: many short
+   * pauses are better than a long one. `filled`: share of the table in memory. Undefined: no need.
+   */
+  pause(filled: number): Promise<void> | undefined {
+    if (this.#frozen.length === 0 || this.#isClosed) return undefined;
+    const lag = filled - this.runner.progress;
+    this.runner.hurry(this.#frozen.length > 1 || lag > 0);
+    if (lag < PAUSE_LAG) return undefined;
+    return new Promise((resolve) => void this.clock.after(PAUSE_MS, resolve));
   }
 
   /** Begins no further step. Waits for the one under way, unless this is as in a crash. */

@@ -18,7 +18,7 @@ export class BaseBuilder implements StoreBuilder {
     directory: string,
     private readonly rules: StoreRules,
   ) {
-    this.#files = new StepFiles(fs, directory, rules, 1, undefined);
+    this.#files = new StepFiles(fs, directory, rules, 1);
   }
 
   /** Makes the directory. */

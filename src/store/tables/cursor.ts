@@ -25,7 +25,7 @@ export class TableCursor extends RecordReader {
   /** Blocks of the buffer that are left: where their pages begin and end. */
   #pieces: number[] = [];
   #piece = 0;
-  /** Where the next record begins, and where its block's pages end. */
+  /** Start of the next record, and end of its block's pages. */
   #at = 0;
   #end = 0;
 

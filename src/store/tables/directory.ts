@@ -1,4 +1,5 @@
-import { compareKeys, readU16, readU32, writeU32 } from "./format.js";
+import { compareSpans } from "../bytes.js";
+import { readU16, readU32, writeU32 } from "./format.js";
 
 // The directory of a block: where its pages end, their checksums, and keys that separate them. All
 // keys of a block share a prefix, which is stored once; a separator is what the first key of a page
@@ -111,7 +112,7 @@ function compareToPrefix(directory: Uint8Array, at: number, key: Uint8Array): nu
   const prefixBytes = readU16(directory, at + 2);
   const prefixAt = at + HEAD_BYTES + pagesOf(directory, at) * ENTRY_BYTES;
   const keyBytes = key.byteLength < prefixBytes ? key.byteLength : prefixBytes;
-  return compareKeys(key, 0, keyBytes, directory, prefixAt, prefixBytes);
+  return compareSpans(key, 0, keyBytes, directory, prefixAt, prefixBytes);
 }
 
 /** Returns the only page that may hold a key, which begins as all keys of the block do. */
@@ -128,7 +129,7 @@ export function pageWithin(directory: Uint8Array, at: number, key: Uint8Array): 
     const entry = entries + middle * ENTRY_BYTES;
     const start = readU32(directory, entry - ENTRY_BYTES + 8);
     const bytes = readU32(directory, entry + 8) - start;
-    if (compareKeys(directory, keysAt + start, bytes, key, prefixBytes, restBytes) <= 0) low = middle;
+    if (compareSpans(directory, keysAt + start, bytes, key, prefixBytes, restBytes) <= 0) low = middle;
     else high = middle - 1;
   }
   return low;

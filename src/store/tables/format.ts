@@ -1,6 +1,6 @@
 import { CairnError } from "../../base/errors.js";
 
-// Layout of a table: header, blocks, filter, index, footer. See the README of the store.
+// Layout of a table: header, blocks, filter, index, footer. See the README beside this file.
 
 /** Format of tables that this version writes, and the only one that it reads. */
 export const TABLE_FORMAT = 1;
@@ -17,7 +17,7 @@ export const RECORD_KEY_BYTES = 65_535;
 /** Largest table: places in it have 32 bits. */
 export const TABLE_BYTES = 4_294_967_295;
 
-export const SHA256_BYTES = 32;
+export const TABLE_DIGEST_BYTES = 32;
 
 const HEADER_MAGIC = Buffer.from("cairntab", "latin1");
 const FOOTER_MAGIC = Buffer.from("batnriac", "latin1");
@@ -93,23 +93,6 @@ export function decodeTableFooter(footer: Buffer, path: string, info: TableInfo)
     throw damagedTable(path, info.bytes - TABLE_FOOTER_BYTES, "it does not end as the table that the manifest names");
   }
   return index;
-}
-
-/** Compares two keys by their bytes: below 0 when `a` comes first. */
-export function compareKeys(
-  a: Uint8Array,
-  aAt: number,
-  aBytes: number,
-  b: Uint8Array,
-  bAt: number,
-  bBytes: number,
-): number {
-  const common = aBytes < bBytes ? aBytes : bBytes;
-  for (let i = 0; i < common; i++) {
-    const difference = a[aAt + i]! - b[bAt + i]!;
-    if (difference !== 0) return difference;
-  }
-  return aBytes - bBytes;
 }
 
 /** Reads a little-endian number of 16 bits. */

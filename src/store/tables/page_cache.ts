@@ -1,6 +1,6 @@
 import { assert } from "../../base/assert.js";
 
-/** Entries up to this size have slots of their own, so that directories do not take a page's room. */
+/** Entries up to this size share small slots: a directory does not take the room of a page. */
 const SMALL_BYTES = 512;
 
 /** Share of the cache that small slots take, and that entries larger than a page may take. */
@@ -15,7 +15,7 @@ const LARGE_SHARE = 4;
 export class PageCache {
   /** Bytes of the entry that {@link find} or {@link add} has returned true for last. */
   bytes: Uint8Array;
-  /** Where the entry begins in {@link bytes}. */
+  /** Start of the entry in {@link bytes}. */
   at = 0;
   hits = 0;
   misses = 0;

@@ -1,6 +1,7 @@
+import { compareSpans } from "../bytes.js";
 import { type RecordKind, recordKind, type StoreRecord } from "../record.js";
 import { RECORD_HEAD_BYTES } from "../rules/v1.js";
-import { compareKeys, readU16, readU32, readU64, writeU32, writeU64 } from "./format.js";
+import { readU16, readU32, readU64, writeU32, writeU64 } from "./format.js";
 
 // Records in the pages of a table, one behind the other:
 //
@@ -60,12 +61,12 @@ export class RecordReader {
 
   /** Compares the present key with another reader's: below 0 when this one comes first. */
   compareTo(other: RecordReader): number {
-    return compareKeys(this.bytes, this.keyAt, this.keyBytes, other.bytes, other.keyAt, other.keyBytes);
+    return compareSpans(this.bytes, this.keyAt, this.keyBytes, other.bytes, other.keyAt, other.keyBytes);
   }
 
   /** Compares the present key with `key`: below 0 when the present one comes first. */
   compareToKey(key: Uint8Array): number {
-    return compareKeys(this.bytes, this.keyAt, this.keyBytes, key, 0, key.byteLength);
+    return compareSpans(this.bytes, this.keyAt, this.keyBytes, key, 0, key.byteLength);
   }
 
   /** Moves to the record at a place of {@link bytes}; returns the place behind it. */
@@ -92,7 +93,7 @@ export function findInPage(bytes: Uint8Array, at: number, end: number, key: Uint
   for (let record = at; record < end; ) {
     const keyBytes = readU16(bytes, record);
     const restAt = record + RECORD_HEAD_BYTES + prefix;
-    const order = compareKeys(bytes, restAt, keyBytes - prefix, key, prefix, restBytes);
+    const order = compareSpans(bytes, restAt, keyBytes - prefix, key, prefix, restBytes);
     if (order === 0) return record;
     if (order > 0) return -1;
     record += RECORD_HEAD_BYTES + keyBytes + readU32(bytes, record + 4);

@@ -1,4 +1,5 @@
 import { crc32 } from "node:zlib";
+import { compareSpans } from "../bytes.js";
 import type { StoreRecord } from "../record.js";
 import type { StoreRules } from "../rules/rules.js";
 import { pageChecksum, pageEnd, pageStart, pageWithin, prefixOf } from "./directory.js";
@@ -6,7 +7,6 @@ import type { TableFile, TableFiles } from "./files.js";
 import { filterHas } from "./filter.js";
 import {
   checkTableHeader,
-  compareKeys,
   damagedTable,
   decodeTableFooter,
   TABLE_FOOTER_BYTES,
@@ -57,8 +57,8 @@ export class Table {
     if (this.filter !== undefined && !filterHas(this.filter, hash)) return "no";
     const { first, last } = this.info;
     const isWithin =
-      compareKeys(key, 0, key.byteLength, first, 0, first.byteLength) >= 0 &&
-      compareKeys(key, 0, key.byteLength, last, 0, last.byteLength) <= 0;
+      compareSpans(key, 0, key.byteLength, first, 0, first.byteLength) >= 0 &&
+      compareSpans(key, 0, key.byteLength, last, 0, last.byteLength) <= 0;
     return isWithin ? "maybe" : "no";
   }
 
@@ -95,7 +95,7 @@ export class Table {
     return cache.has(owner, index.start(block) + start, bytes);
   }
 
-  /** Reads what {@link find} will need into the cache, in the thread pool; undefined: it is there. */
+  /** Reads into the cache, in the thread pool, what {@link find} needs; undefined: it is there. */
   load(key: Uint8Array, hash: number): Promise<void> | undefined {
     return this.isCached(key, hash) ? undefined : this.#load(key);
   }
@@ -135,8 +135,8 @@ export class Table {
   }
 
   /**
-   * Returns a piece of the file, lent, from the cache; undefined when it is not there. `mayKeep`: it
-   * is then read into the cache, on the calling thread.
+   * Returns a piece of the file, lent, from the cache; undefined when it is not there. `mayKeep`:
+   * reads it into the cache then, on the calling thread.
    */
   piece(position: number, bytes: number, checksum: number, mayKeep: boolean): Uint8Array | undefined {
     const { cache, owner } = this;

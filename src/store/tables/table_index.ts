@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
+import { compareSpans } from "../bytes.js";
 import { commonPrefix } from "./directory.js";
 import {
-  compareKeys,
   damagedTable,
   readU16,
   readU32,
   readU64,
-  SHA256_BYTES,
+  TABLE_DIGEST_BYTES,
   TABLE_FORMAT,
   TABLE_HEADER_BYTES,
   type TableInfo,
@@ -24,7 +24,7 @@ import {
 //   separators, first key, last key
 
 const HEAD_BYTES = 68;
-const ENTRY_BYTES = 16 + SHA256_BYTES;
+const ENTRY_BYTES = 16 + TABLE_DIGEST_BYTES;
 
 /** A block as the index lists it. */
 export interface BlockEntry {
@@ -32,7 +32,7 @@ export interface BlockEntry {
   readonly directoryBytes: number;
   readonly directoryChecksum: number;
   readonly digest: Uint8Array;
-  /** Above all keys of the blocks before, and not above the block's first key. Empty for the first. */
+  /** Empty for the first block; else above all keys before the block, and not above its first. */
   readonly separator: Uint8Array;
 }
 
@@ -70,7 +70,7 @@ export function encodeIndex(
     writeU32(index, at + 4, block.directoryBytes);
     writeU32(index, at + 8, block.directoryChecksum);
     index.set(block.digest, at + 12);
-    writeU32(index, at + 12 + SHA256_BYTES, separatorEnd);
+    writeU32(index, at + 12 + TABLE_DIGEST_BYTES, separatorEnd);
   }
   keyAt += separatorEnd;
   index.set(first, keyAt);
@@ -91,7 +91,7 @@ export class TableIndex {
   readonly filterDigest: Uint8Array;
   /** Places of the blocks in the file, and of the end of the last one. */
   readonly #starts: Float64Array;
-  /** Where the separators lie in the index, and where each ends there. */
+  /** Start of the separators in the index, and the end of each, relative to it. */
   readonly #separatorsAt: number;
   readonly #separatorEnds: Uint32Array;
   /** Bytes that all separators but the first, which is empty, begin with. */
@@ -101,14 +101,14 @@ export class TableIndex {
     this.blocks = readU32(bytes, 12);
     this.filterSeed = readU32(bytes, 4);
     this.filterBytes = readU32(bytes, 8);
-    this.filterDigest = bytes.subarray(32, 32 + SHA256_BYTES);
+    this.filterDigest = bytes.subarray(32, 32 + TABLE_DIGEST_BYTES);
     this.#separatorsAt = HEAD_BYTES + this.blocks * ENTRY_BYTES;
     this.#starts = new Float64Array(this.blocks + 1);
     this.#separatorEnds = new Uint32Array(this.blocks);
     let at = TABLE_HEADER_BYTES;
     for (let block = 0; block < this.blocks; block++) {
       this.#starts[block] = at;
-      this.#separatorEnds[block] = readU32(bytes, HEAD_BYTES + block * ENTRY_BYTES + 12 + SHA256_BYTES);
+      this.#separatorEnds[block] = readU32(bytes, HEAD_BYTES + block * ENTRY_BYTES + 12 + TABLE_DIGEST_BYTES);
       at += this.pageBytes(block) + this.directoryBytes(block);
     }
     this.#starts[this.blocks] = at;
@@ -123,7 +123,7 @@ export class TableIndex {
     if (Buffer.compare(sha256(bytes), info.id) !== 0) {
       throw damagedTable(path, position, "its index is not the one that the manifest names");
     }
-    // What follows was made by a writer: only its version may be another one.
+    // A writer has made all that follows: only its version may be another one.
     if (readU32(bytes, 0) !== TABLE_FORMAT) throw damagedTable(path, position, "its format is unknown");
     const index = new TableIndex(bytes);
     const { first, last, records, deletes } = index.summary();
@@ -170,7 +170,7 @@ export class TableIndex {
 
   digest(block: number): Uint8Array {
     const at = HEAD_BYTES + block * ENTRY_BYTES + 12;
-    return this.bytes.subarray(at, at + SHA256_BYTES);
+    return this.bytes.subarray(at, at + TABLE_DIGEST_BYTES);
   }
 
   /** Returns the only block that may hold a key. */
@@ -182,14 +182,14 @@ export class TableIndex {
     let high = this.blocks - 1;
     if (high === 0) return 0;
     const keyBytes = key.byteLength < prefix ? key.byteLength : prefix;
-    const order = compareKeys(key, 0, keyBytes, bytes, this.#separatorsAt, prefix);
+    const order = compareSpans(key, 0, keyBytes, bytes, this.#separatorsAt, prefix);
     if (order !== 0) return order < 0 ? 0 : high;
     while (low < high) {
       const middle = (low + high + 1) >>> 1;
       const start = ends[middle - 1]!;
       const length = ends[middle]! - start;
       const at = this.#separatorsAt + start + prefix;
-      if (compareKeys(bytes, at, length - prefix, key, prefix, key.byteLength - prefix) <= 0) low = middle;
+      if (compareSpans(bytes, at, length - prefix, key, prefix, key.byteLength - prefix) <= 0) low = middle;
       else high = middle - 1;
     }
     return low;

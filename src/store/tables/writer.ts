@@ -33,7 +33,7 @@ export interface TableWriterOptions {
 
 /** Writes a table: its bytes are a function of the rules and the records. */
 export class TableWriter {
-  /** Where the next record goes in {@link #buffer}, and where its page and block begin there. */
+  /** End of what {@link #buffer} holds, and starts of the page and the block under way there. */
   #at = 0;
   #pageAt = 0;
   #blockAt = 0;
@@ -155,10 +155,10 @@ export class TableWriter {
     this.#mayEnd = isEnd && isTableEnd(rules, this.bytes, cut);
   }
 
-  /** Writes the finished blocks. Not durable before {@link finish}. */
-  async flush(): Promise<void> {
+  /** Writes the finished blocks; returns their bytes. Not durable before {@link finish}. */
+  async flush(): Promise<number> {
     const bytes = this.#blockAt;
-    if (bytes === 0) return;
+    if (bytes === 0) return 0;
     await this.file.write([this.#buffer.subarray(0, bytes)], this.#written);
     this.#keepLastKey();
     this.#buffer.copyWithin(0, bytes, this.#at);
@@ -166,9 +166,18 @@ export class TableWriter {
     this.#at -= bytes;
     this.#pageAt -= bytes;
     this.#blockAt = 0;
+    return bytes;
   }
 
-  /** Ends the table, which has a record at least. Its contents are durable on return, its name not. */
+  /** Makes durable what has been written, so that {@link finish} takes less time at once. */
+  sync(): Promise<void> {
+    return this.file.datasync();
+  }
+
+  /**
+   * Ends the table, which has a record at least. Its contents are durable on return; its name is
+   * not.
+   */
   async finish(): Promise<TableInfo> {
     assert(this.#records > 0, "a table has records");
     if (this.#at > this.#blockAt) this.#endBlock();

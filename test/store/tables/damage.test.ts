@@ -76,7 +76,7 @@ describe("damage of a table is told, and never gives a wrong record or hides one
     expect(await readAll(await openTable(fs, info, { rules }))).toEqual(texts);
   });
 
-  test("a file that ends early, or goes on", async () => {
+  test("a file that is too short or too long", async () => {
     const { fs, info } = await smallTable();
     const whole = fs.contents(PATH);
     for (const bytes of [0, 1, TABLE_HEADER_BYTES, info.bytes - TABLE_FOOTER_BYTES, info.bytes - 1]) {

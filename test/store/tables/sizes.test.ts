@@ -51,7 +51,7 @@ describe("sizes of records", () => {
     expect(() => writer.add(record("", 0))).toThrow(InvariantViolation);
   });
 
-  test("so many long keys in a block that its directory is larger than a page", async () => {
+  test("a block of long keys whose directory is larger than a page", async () => {
     const rules = { ...fullRules, blockBits: 31, pageBytes: 1024 };
     const keys = Array.from({ length: 200 }, (_, i) => `${key(i)}${"x".repeat(1000)}`);
     const pairs = keys.flatMap((long) => [record(`${long}0`, 0), record(`${long}1`, 0)]);
