@@ -38,10 +38,11 @@ if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
 await esbuild.build({
   // Worker threads and an ingress process are started from files of their own, which lie beside the code that starts them, as in
-  // dist/src/machine/worker/, dist/src/client/leases/ and dist/src/ingress/.
+  // dist/src/machine/worker/, dist/src/store/steps/, dist/src/client/leases/ and dist/src/ingress/.
   entryPoints: {
     main: "dist/src/cli/main.js",
     worker_main: "dist/src/machine/worker/worker_main.js",
+    step_main: "dist/src/store/steps/step_main.js",
     keeper_main: "dist/src/client/leases/keeper_main.js",
     ingress_main: "dist/src/ingress/ingress_main.js",
   },

@@ -500,6 +500,21 @@ export const limits = Object.freeze({
    * log replaces a damaged newest one.
    */
   snapshotsKept: 2,
+  /** Memory for pages of the store's tables. */
+  storeCacheBytes: 16 * MiB,
+  /** Tables of the store that are open at a time. */
+  storeOpenFiles: 256,
+  /** Bytes of a span that a batch of entries loads before it reads them. */
+  storePrepareBytes: 4 * MiB,
+  /**
+   * Bytes a second that a step of the store may write in any case; it may write six times as many
+   * as come in.
+   */
+  storeStepRateBytes: 32 * MiB,
+  /** Time without writes after which the leader asks for a flush point of the store, in ms. */
+  storeIdleMs: 10_000,
+  /** Interval at which a leader looks whether the store wants one, in milliseconds. */
+  storeLookMs: 1_000,
   /** Size of a segment of the log. */
   segmentBytes: 64 * MiB,
   /**

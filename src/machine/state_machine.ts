@@ -50,6 +50,13 @@ export interface StateMachine<Result = unknown> {
    */
   readonly damaged?: AbortSignal;
   /**
+   * Prepares for the {@link apply} of these entries, which follows: reads from the disk what they
+   * need, so that apply need not wait for it. Undefined when nothing is to be waited for. The node
+   * keeps writing its log and answering other members meanwhile. Absent on machines that have
+   * nothing to prepare.
+   */
+  prepare?(entries: readonly Entry[]): Promise<void> | undefined;
+  /**
    * Applies consecutive committed entries, the first of which is appliedIndex + 1; returns one
    * result for each. Entries that are not commands only move appliedIndex. All or nothing: when it
    * throws, no entry is applied. Throws CairnError DISK_FULL when there is no room; the same

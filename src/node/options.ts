@@ -18,6 +18,8 @@ export interface MachineOpener<Machine> {
     readonly directory: string;
     /** False: the contents of the directory must not be used; start empty. */
     readonly trustDisk: boolean;
+    /** The cluster that the node belongs to; empty while it belongs to none. */
+    readonly clusterId?: string | undefined;
   }): Promise<Machine>;
   /**
    * Checks payloads of snapshots from other nodes as they arrive, before they are accepted. It may

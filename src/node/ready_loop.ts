@@ -1,5 +1,6 @@
 import { assert } from "../base/assert.js";
 import { limits } from "../base/limits.js";
+import { applyPrepared } from "../machine/apply_prepared.js";
 import type { ApplyResult, StateMachine } from "../machine/state_machine.js";
 import type { PeerRequest, Response } from "../raft/messages.js";
 import type { Raft } from "../raft/raft.js";
@@ -13,6 +14,8 @@ import type { DiskFullRetry } from "./disk_full.js";
 import type { WriteWatch } from "./health/write_watch.js";
 import type { NodeMeasures } from "./measures/node_measures.js";
 import type { NodeStorage } from "./open/storage.js";
+
+type Applied<Result> = readonly ApplyResult<Result>[];
 
 /** Receives what the loop has done with each Ready. */
 export interface ReadyObserver<Result> {
@@ -44,7 +47,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    * rejects.
    */
   #loading: Promise<void> | undefined;
-  #loadFailure: { readonly error: unknown } | undefined;
+  /** Entries being applied in parallel with the loop, once the machine is prepared. Never rejects. */
+  #applying: Promise<void> | undefined;
+  /** Failure of work in parallel with the loop. */
+  #failure: { readonly error: unknown } | undefined;
 
   constructor(
     private readonly raft: Raft,
@@ -78,8 +84,9 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     } finally {
       this.#stopped.abort();
       await this.#loading;
+      await this.#applying;
     }
-    if (this.#loadFailure !== undefined) throw this.#loadFailure.error;
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   /**
@@ -131,6 +138,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   async #carryOut(ready: Ready): Promise<void> {
+    // Loading a snapshot replaces the state.
+    if (ready.snapshot !== undefined) await this.#applying;
     const load = ready.snapshot === undefined ? undefined : await this.#install(ready.snapshot, ready.hardState);
     // A quick disk comes first: answers of the log need not wait for the state.
     const isQuick = this.storage.log.isDirect;
@@ -187,12 +196,49 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
 
   async #apply(entries: readonly Entry[]): Promise<void> {
     if (entries.length === 0) return;
-    await this.#applyToState(entries, () => this.raft.applied(entries));
+    const { machine } = this.storage;
+    const prepared = machine.prepare?.(entries);
+    if (prepared !== undefined) {
+      this.#applying = this.#applyWhenPrepared(entries, prepared);
+      return;
+    }
+    await this.#applyToState(
+      entries,
+      () => machine.apply(entries),
+      () => this.raft.applied(entries),
+    );
     this.observer.advanced();
   }
 
-  async #applyToState(entries: readonly Entry[], tellCore: () => void): Promise<void> {
-    const results = await this.diskFull.untilRoom(() => this.storage.machine.apply(entries));
+  /** Applies entries while the loop keeps running: votes and the log do not wait for the state. */
+  async #applyWhenPrepared(entries: readonly Entry[], prepared: Promise<void>): Promise<void> {
+    const { machine } = this.storage;
+    this.raft.holdCommitted(true);
+    let isFirst = true;
+    const apply = () => {
+      if (!isFirst) return applyPrepared(machine, entries);
+      isFirst = false;
+      return prepared.then(() => machine.apply(entries));
+    };
+    try {
+      await this.#applyToState(entries, apply, () => {
+        this.raft.applied(entries);
+        this.raft.holdCommitted(false);
+      });
+      this.observer.advanced();
+      this.wake();
+    } catch (error) {
+      this.#failure ??= { error };
+      this.stop();
+    }
+  }
+
+  async #applyToState(
+    entries: readonly Entry[],
+    apply: () => Applied<Result> | Promise<Applied<Result>>,
+    tellCore: () => void,
+  ): Promise<void> {
+    const results = await this.diskFull.untilRoom(apply);
     tellCore();
     this.observer.applied(entries, results);
   }
@@ -239,7 +285,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
       this.raft.snapshotInstalled(meta, machine.appliedIndex);
       this.observer.advanced();
     } catch (error) {
-      this.#loadFailure = { error };
+      this.#failure ??= { error };
       this.stop();
     }
   }
@@ -253,7 +299,12 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     while (!this.#stopped.signal.aborted) {
       const [next, last] = [machine.appliedIndex + 1, this.raft.log.firstInMemory - 1];
       if (next > last) return;
-      await this.#applyToState(await log.entries(next, last, limits.applyBytes), () => {});
+      const entries = await log.entries(next, last, limits.applyBytes);
+      await this.#applyToState(
+        entries,
+        () => applyPrepared(machine, entries),
+        () => {},
+      );
     }
   }
 }

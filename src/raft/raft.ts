@@ -492,6 +492,11 @@ export class Raft {
     return this.#stage.hasCommitted;
   }
 
+  /** Hands out no further entries to apply while `isHeld`. See {@link ReadyStage.holdCommitted}. */
+  holdCommitted(isHeld: boolean): void {
+    this.#stage.holdCommitted(isHeld);
+  }
+
   /** Reports that entries from {@link takeCommitted} or of a Ready are applied, in their order. */
   applied(entries: readonly Entry[]): void {
     this.#stage.applied(entries);

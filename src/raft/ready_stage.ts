@@ -11,6 +11,7 @@ export class ReadyStage {
   readonly #state: RaftState;
   #lastHardState: HardState;
   #taken: Ready | undefined;
+  #holdsCommitted = false;
 
   constructor(state: RaftState) {
     this.#state = state;
@@ -25,7 +26,7 @@ export class ReadyStage {
       (outbox.isWaiting ||
         log.hasUnpersisted ||
         this.#state.unwrittenSnapshot !== undefined ||
-        (log.hasUnapplied && this.#state.pendingSnapshot === undefined) ||
+        (log.hasUnapplied && this.#state.pendingSnapshot === undefined && !this.#holdsCommitted) ||
         this.#hardStateChange() !== undefined)
     );
   }
@@ -56,7 +57,7 @@ export class ReadyStage {
       entries,
       mustSync: termChanged || voteChanged || entries.length > 0 || unwrittenSnapshot !== undefined,
       messages: outbox.takeWaiting(),
-      committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),
+      committed: pendingSnapshot !== undefined || termChanged || this.#holdsCommitted ? [] : log.takeUnapplied(),
     };
   }
 
@@ -82,7 +83,15 @@ export class ReadyStage {
 
   get hasCommitted(): boolean {
     const { log, pendingSnapshot, isTermDurable } = this.#state;
-    return pendingSnapshot === undefined && isTermDurable && log.hasUnapplied;
+    return pendingSnapshot === undefined && isTermDurable && log.hasUnapplied && !this.#holdsCommitted;
+  }
+
+  /**
+   * Hands out no further entries to apply until it is told otherwise: the node is not done with the
+   * last ones, and must not stop everything else for them.
+   */
+  holdCommitted(isHeld: boolean): void {
+    this.#holdsCommitted = isHeld;
   }
 
   /** Records that entries from {@link takeCommitted} or of a Ready are applied. */

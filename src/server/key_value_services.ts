@@ -9,6 +9,7 @@ import { execute, headerOf } from "./kv/key_value_calls.js";
 import type { KeyValueNode } from "./kv/key_value_node.js";
 import { keyValueService, singleCalls } from "./kv/kv_service.js";
 import { Sessions } from "./kv/session_service.js";
+import { StoreKeeper } from "./kv/store_keeper.js";
 import { Leases } from "./leases/lease_service.js";
 import type { MachineServices } from "./machine_services.js";
 import { Watches } from "./watch/watch_service.js";
@@ -33,11 +34,13 @@ export function keyValueServices(
   const sessions = new Sessions(node, calls);
   const watches = new Watches(node, () => headerOf(node));
   const leases = new Leases(node, clock, members);
+  const store = new StoreKeeper(node, clock);
   return {
     services: [KeyValueService, LeaseService],
     addTo(server, options) {
       addService(server, KeyValueService, keyValueService(calls, sessions, watches), options);
       leases.addTo(server, options);
+      store.start();
     },
     async advance(leader, signal) {
       const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
@@ -57,10 +60,12 @@ export function keyValueServices(
       sessions.stop();
       watches.stop();
       leases.stop();
+      store.stop();
     },
     close() {
       forwarding.close();
       leases.close();
+      store.stop();
     },
   };
 }

@@ -25,6 +25,8 @@ export interface FileSystem {
    * exist, read and write.
    */
   open(path: string, mode: "read" | "update" | "create"): Promise<File>;
+  /** Opens a file that must exist, to read it, on the calling thread. */
+  openNow(path: string): File;
   /** Returns the names in a directory, in no order. */
   list(path: string): Promise<string[]>;
   /**
@@ -74,6 +76,8 @@ export interface File {
    * only at the end of the file.
    */
   read(buffer: Uint8Array, position: number): Promise<number>;
+  /** Reads as {@link read} does, on the calling thread. */
+  readNow(buffer: Uint8Array, position: number): number;
   /** Writes all of `parts` in order at `position`. Not durable before {@link datasync}. */
   write(parts: readonly Uint8Array[], position: number): Promise<void>;
   /**
@@ -94,6 +98,8 @@ export interface File {
   /** Notes the file's new name, which errors then show. */
   renamed(path: string): void;
   close(): Promise<void>;
+  /** Closes the file on the calling thread. */
+  closeNow(): void;
 }
 
 const read = promisify(fs.read);
@@ -155,6 +161,16 @@ class NodeFile implements File {
     return done;
   }
 
+  readNow(buffer: Uint8Array, position: number): number {
+    let done = 0;
+    while (done < buffer.byteLength) {
+      const bytes = fs.readSync(this.descriptor, buffer, done, buffer.byteLength - done, position + done);
+      if (bytes === 0) break;
+      done += bytes;
+    }
+    return done;
+  }
+
   async write(parts: readonly Uint8Array[], position: number): Promise<void> {
     try {
       let queue = parts.filter((part) => part.byteLength > 0);
@@ -207,6 +223,10 @@ class NodeFile implements File {
   async close(): Promise<void> {
     await close(this.descriptor);
   }
+
+  closeNow(): void {
+    fs.closeSync(this.descriptor);
+  }
 }
 
 /** The file system of the operating system. */
@@ -220,6 +240,13 @@ export const nodeFileSystem: FileSystem = {
           : constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
     try {
       return new NodeFile(await open(path, flags, FILE_MODE), path);
+    } catch (error) {
+      throw fromWriteError(error, `opening ${path}`);
+    }
+  },
+  openNow(path) {
+    try {
+      return new NodeFile(fs.openSync(path, constants.O_RDONLY), path);
     } catch (error) {
       throw fromWriteError(error, `opening ${path}`);
     }

@@ -621,6 +621,7 @@ function watching(before: (kind: string, name: string) => void): FileSystem {
       const file = await nodeFileSystem.open(path, mode);
       return {
         read: (buffer, position) => file.read(buffer, position),
+        readNow: (buffer, position) => file.readNow(buffer, position),
         size: () => file.size(),
         truncate: (size) => file.truncate(size),
         async write(parts, position) {
@@ -633,6 +634,7 @@ function watching(before: (kind: string, name: string) => void): FileSystem {
         },
         renamed: (name) => file.renamed(name),
         close: () => file.close(),
+        closeNow: () => file.closeNow(),
       };
     },
     async rename(from, to) {

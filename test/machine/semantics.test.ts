@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { NEWEST_RULES } from "../../src/machine/kv/session_limits.js";
 import {
   applyBytes,
   applyCommand,
@@ -11,9 +13,11 @@ import {
   countedRequest,
   del,
   entry,
+  flushPoint,
   getCommand,
   load,
   machines,
+  newest,
   payloadOf,
   put,
   request,
@@ -116,6 +120,23 @@ describe.each(machines)("the $kind machine", ({ make }) => {
       expect(contents(machine)).toEqual(["k=old@1"]);
     },
   );
+
+  test("has nothing changed by a flush point, for which the rules must be named", async () => {
+    const machine = await make();
+    applyOperation(machine, put("k", "v"));
+    for (const drain of [false, true]) {
+      expect(applyCommand(machine, newest(flushPoint(drain)))).toMatchObject({ outcome: OK });
+    }
+    expect(applyOperation(machine, flushPoint())).toMatchObject({ outcome: CommandOutcome.INVALID });
+    const remembered = { ...request("c", 1, flushPoint()), rules: NEWEST_RULES };
+    expect(applyCommand(machine, remembered)).toMatchObject({ outcome: CommandOutcome.INVALID });
+    expect(contents(machine)).toEqual(["k=v@1"]);
+    const reference = new MemoryMachine();
+    applyOperation(reference, put("k", "v"));
+    applyCommand(reference, newest(flushPoint()));
+    skipTo(reference, machine.appliedIndex);
+    expect((await payloadOf(machine)).equals(await payloadOf(reference))).toBe(true);
+  });
 
   test("keeps an empty value as a value", async () => {
     const machine = await make();

@@ -1,8 +1,9 @@
 import { expect, onTestFinished, test } from "vitest";
+import { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../src/raft/types.js";
-import { nextTurn } from "../support/conditions.js";
+import { nextTurn, until } from "../support/conditions.js";
 import { ActingLeader, putEntries } from "../support/nodes/acting_leader.js";
 import { memoryHome } from "../support/nodes/nodes.js";
 
@@ -77,4 +78,44 @@ test("a backlog is applied with turns of the event loop even while callers keep 
   await node.waitApplied(count);
   expectTurns(machine);
   await Promise.all(talkers);
+});
+
+/** A machine that prepares for entries until it is told that it is done. */
+class PreparingMachine extends MemoryMachine {
+  readonly prepared: number[] = [];
+  done: (() => void) | undefined;
+
+  prepare(entries: readonly Entry[]): Promise<void> | undefined {
+    this.prepared.push(entries.at(-1)!.index);
+    if (this.prepared.length > 1) return undefined;
+    return new Promise((resolve) => {
+      this.done = resolve;
+    });
+  }
+}
+
+test("a node writes its log and answers its leader while its machine prepares for entries", async () => {
+  const machine = new PreparingMachine();
+  const node = await memoryHome().start({ openMachine: async () => machine });
+  const leader = new ActingLeader(node, 2);
+  await leader.append(putEntries(1, 3, 2), 3);
+  await until(() => machine.done !== undefined, "the machine prepares");
+  await leader.append(putEntries(4, 6, 2), 6);
+  expect(machine).toMatchObject({ appliedIndex: 0, prepared: [3] });
+  machine.done?.();
+  await node.waitApplied(6);
+  expect(machine).toMatchObject({ appliedIndex: 6, prepared: [3, 6] });
+});
+
+test("a node stops when its machine cannot prepare for entries", async () => {
+  const machine = new PreparingMachine();
+  machine.prepare = () => Promise.reject(new CairnError("CORRUPT", "the state cannot be read"));
+  const ends: unknown[] = [];
+  const home = memoryHome();
+  const node = await home.start({ openMachine: async () => machine, onFatal: (error) => ends.push(error) });
+  await new ActingLeader(node, 2).append(putEntries(1, 3, 2), 3);
+  await until(() => ends.length > 0, "the node says that it cannot go on");
+  expect(ends).toMatchObject([{ code: "CORRUPT" }]);
+  await node.stop();
+  await home.crash(node);
 });

@@ -55,6 +55,27 @@ describe("making a directory", () => {
   });
 });
 
+describe("a read on the calling thread", () => {
+  test("gives the bytes at a position, and fewer only at the end of the file", async () => {
+    const directory = await temporaryDirectory();
+    await writeFile(`${directory}/a`, "0123456789");
+    const file = fs.openNow(`${directory}/a`);
+    const buffer = Buffer.alloc(4);
+    expect(file.readNow(buffer, 3)).toBe(4);
+    expect(buffer.toString()).toBe("3456");
+    expect(file.readNow(buffer, 8)).toBe(2);
+    expect(buffer.toString()).toBe("8956");
+    expect(file.readNow(buffer, 10)).toBe(0);
+    file.closeNow();
+    expect(() => file.readNow(buffer, 0)).toThrow("EBADF");
+  });
+
+  test("needs a file that exists", async () => {
+    const directory = await temporaryDirectory();
+    expect(() => fs.openNow(`${directory}/a`)).toThrow("ENOENT");
+  });
+});
+
 describe("an error of the operating system", () => {
   /** As Node reports what it has a name for, or has none for. */
   const systemError = (code: string, errno: number) => Object.assign(new Error(code), { code, errno: -errno });

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/storage.proto.
  */
 export const file_cairn_v1_storage: GenFile = /*@__PURE__*/
-  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iXQoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBINCgVzaW5jZRgEIAEoBCK7BAoHQ29tbWFuZBINCgVydWxlcxgHIAEoDRInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAEiUKA3R4bhgIIAEoCzIWLmNhaXJuLnYxLlR4bk9wZXJhdGlvbkgAEjQKC2xlYXNlX2dyYW50GAkgASgLMh0uY2Fpcm4udjEuTGVhc2VHcmFudE9wZXJhdGlvbkgAEj0KEGxlYXNlX2tlZXBfYWxpdmUYCiABKAsyIS5jYWlybi52MS5MZWFzZUtlZXBBbGl2ZU9wZXJhdGlvbkgAEjYKDGxlYXNlX3Jldm9rZRgLIAEoCzIeLmNhaXJuLnYxLkxlYXNlUmV2b2tlT3BlcmF0aW9uSAASNgoMbGVhc2VfZXhwaXJlGAwgASgLMh4uY2Fpcm4udjEuTGVhc2VFeHBpcmVPcGVyYXRpb25IAEILCglvcGVyYXRpb24iJQoTTGVhc2VHcmFudE9wZXJhdGlvbhIOCgZ0dGxfbXMYASABKA0iLAoXTGVhc2VLZWVwQWxpdmVPcGVyYXRpb24SEQoJbGVhc2VfaWRzGAEgAygEIigKFExlYXNlUmV2b2tlT3BlcmF0aW9uEhAKCGxlYXNlX2lkGAEgASgEIj4KFExlYXNlRXhwaXJlT3BlcmF0aW9uEiYKBmxlYXNlcxgBIAMoCzIWLmNhaXJuLnYxLkV4cGlyZWRMZWFzZSI1CgxFeHBpcmVkTGVhc2USEAoIbGVhc2VfaWQYASABKAQSEwoLa2VlcF9hbGl2ZXMYAiABKAQiPAoMUHV0T3BlcmF0aW9uEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIQCghsZWFzZV9pZBgDIAEoBCJGCg9EZWxldGVPcGVyYXRpb24SCwoDa2V5GAEgASgMEhcKCmlmX3ZlcnNpb24YAiABKARIAIgBAUINCgtfaWZfdmVyc2lvbiKVAQoWQ29tcGFyZUFuZFNldE9wZXJhdGlvbhILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESAASEQoJbmV3X3ZhbHVlGAQgASgMEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAUgASgIEhAKCGxlYXNlX2lkGAYgASgEQgoKCGV4cGVjdGVkIhsKDEdldE9wZXJhdGlvbhILCgNrZXkYASABKAwiMgoNTG9hZE9wZXJhdGlvbhIhCgVwYWlycxgBIAMoCzISLmNhaXJuLnYxLkxvYWRQYWlyIiYKCExvYWRQYWlyEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDCI1CgdLZXlTcGFuEg4KBnByZWZpeBgBIAEoDBINCgVzdGFydBgCIAEoDBILCgNlbmQYAyABKAwiNwoURGVsZXRlUmFuZ2VPcGVyYXRpb24SHwoEa2V5cxgBIAEoCzIRLmNhaXJuLnYxLktleVNwYW4iUwoOUmFuZ2VPcGVyYXRpb24SHwoEa2V5cxgBIAEoCzIRLmNhaXJuLnYxLktleVNwYW4SDQoFbGltaXQYAiABKAQSEQoJa2V5c19vbmx5GAMgASgIIn8KDFR4bk9wZXJhdGlvbhIoCgdjb21wYXJlGAEgAygLMhcuY2Fpcm4udjEuVHhuQ29tcGFyaXNvbhIfCgR0aGVuGAIgAygLMhEuY2Fpcm4udjEuVHhuU3RlcBIkCglvdGhlcndpc2UYAyADKAsyES5jYWlybi52MS5UeG5TdGVwIskBCg1UeG5Db21wYXJpc29uEgsKA2tleRgBIAEoDBIPCgV2YWx1ZRgCIAEoDEgAEhEKB3ZlcnNpb24YAyABKARIABIYCg5jcmVhdGVfdmVyc2lvbhgEIAEoBEgAEhAKBmV4aXN0cxgFIAEoCEgAEh8KBGtleXMYBiABKAsyES5jYWlybi52MS5LZXlTcGFuEi4KCG9wZXJhdG9yGAcgASgOMhwuY2Fpcm4udjEuQ29tcGFyaXNvbk9wZXJhdG9yQgoKCGV4cGVjdGVkIvQBCgdUeG5TdGVwEiUKA3B1dBgBIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgCIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEiUKA2dldBgDIAEoCzIWLmNhaXJuLnYxLkdldE9wZXJhdGlvbkgAEjYKDGRlbGV0ZV9yYW5nZRgEIAEoCzIeLmNhaXJuLnYxLkRlbGV0ZVJhbmdlT3BlcmF0aW9uSAASKQoFcmFuZ2UYBSABKAsyGC5jYWlybi52MS5SYW5nZU9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiJkCgtSYW5nZVJlY29yZBILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwSDwoHdmVyc2lvbhgDIAEoBBIWCg5jcmVhdGVfdmVyc2lvbhgEIAEoBBIQCghsZWFzZV9pZBgFIAEoBCLmAgoNQ29tbWFuZFJlc3VsdBIpCgdvdXRjb21lGAEgASgOMhguY2Fpcm4udjEuQ29tbWFuZE91dGNvbWUSDQoFaW5kZXgYAiABKAQSDQoFdmFsdWUYAyABKAwSDwoHdmVyc2lvbhgEIAEoBBIXCg92YWx1ZV9mb3Jnb3R0ZW4YBSABKAgSFgoOY3JlYXRlX3ZlcnNpb24YBiABKAQSDwoHZGVsZXRlZBgHIAEoBBImCgdyZWNvcmRzGAggAygLMhUuY2Fpcm4udjEuUmFuZ2VSZWNvcmQSDAoEbW9yZRgJIAEoCBIRCglzdWNjZWVkZWQYCiABKAgSKAoHcmVzdWx0cxgLIAMoCzIXLmNhaXJuLnYxLkNvbW1hbmRSZXN1bHQSDQoFbGltaXQYDCABKAkSEAoIbGVhc2VfaWQYDSABKAQSJQoGbGVhc2VzGA4gAygLMhUuY2Fpcm4udjEuTGVhc2VSZWNvcmQiUgoLTGVhc2VSZWNvcmQSEAoIbGVhc2VfaWQYASABKAQSDgoGdHRsX21zGAIgASgNEhMKC2tlZXBfYWxpdmVzGAMgASgEEgwKBGtleXMYBCABKA0qcwoJRW50cnlUeXBlEhoKFkVOVFJZX1RZUEVfVU5TUEVDSUZJRUQQABIWChJFTlRSWV9UWVBFX0NPTU1BTkQQARIUChBFTlRSWV9UWVBFX05PX09QEAISHAoYRU5UUllfVFlQRV9DT05GSUdVUkFUSU9OEAMqWQoKTWVtYmVyUm9sZRIbChdNRU1CRVJfUk9MRV9VTlNQRUNJRklFRBAAEhUKEU1FTUJFUl9ST0xFX1ZPVEVSEAESFwoTTUVNQkVSX1JPTEVfTEVBUk5FUhACKroBChJDb21wYXJpc29uT3BlcmF0b3ISIwofQ09NUEFSSVNPTl9PUEVSQVRPUl9VTlNQRUNJRklFRBAAEh0KGUNPTVBBUklTT05fT1BFUkFUT1JfRVFVQUwQARIhCh1DT01QQVJJU09OX09QRVJBVE9SX05PVF9FUVVBTBACEhwKGENPTVBBUklTT05fT1BFUkFUT1JfTEVTUxADEh8KG0NPTVBBUklTT05fT1BFUkFUT1JfR1JFQVRFUhAEKrQCCg5Db21tYW5kT3V0Y29tZRIfChtDT01NQU5EX09VVENPTUVfVU5TUEVDSUZJRUQQABIWChJDT01NQU5EX09VVENPTUVfT0sQARIdChlDT01NQU5EX09VVENPTUVfTk9UX0ZPVU5EEAISHAoYQ09NTUFORF9PVVRDT01FX01JU01BVENIEAMSIQodQ09NTUFORF9PVVRDT01FX1JFVFJZX1RPT19PTEQQBBIbChdDT01NQU5EX09VVENPTUVfSU5WQUxJRBAFEiMKH0NPTU1BTkRfT1VUQ09NRV9TRVNTSU9OX0VYUElSRUQQBhIiCh5DT01NQU5EX09VVENPTUVfTElNSVRfRVhDRUVERUQQBxIjCh9DT01NQU5EX09VVENPTUVfTEVBU0VfTk9UX0ZPVU5EEAhiBnByb3RvMw");
+  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iXQoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBINCgVzaW5jZRgEIAEoBCLmBAoHQ29tbWFuZBINCgVydWxlcxgHIAEoDRInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAEiUKA3R4bhgIIAEoCzIWLmNhaXJuLnYxLlR4bk9wZXJhdGlvbkgAEjQKC2xlYXNlX2dyYW50GAkgASgLMh0uY2Fpcm4udjEuTGVhc2VHcmFudE9wZXJhdGlvbkgAEj0KEGxlYXNlX2tlZXBfYWxpdmUYCiABKAsyIS5jYWlybi52MS5MZWFzZUtlZXBBbGl2ZU9wZXJhdGlvbkgAEjYKDGxlYXNlX3Jldm9rZRgLIAEoCzIeLmNhaXJuLnYxLkxlYXNlUmV2b2tlT3BlcmF0aW9uSAASNgoMbGVhc2VfZXhwaXJlGAwgASgLMh4uY2Fpcm4udjEuTGVhc2VFeHBpcmVPcGVyYXRpb25IABIpCgVzdG9yZRgNIAEoCzIYLmNhaXJuLnYxLlN0b3JlT3BlcmF0aW9uSABCCwoJb3BlcmF0aW9uIh8KDlN0b3JlT3BlcmF0aW9uEg0KBWRyYWluGAEgASgIIiUKE0xlYXNlR3JhbnRPcGVyYXRpb24SDgoGdHRsX21zGAEgASgNIiwKF0xlYXNlS2VlcEFsaXZlT3BlcmF0aW9uEhEKCWxlYXNlX2lkcxgBIAMoBCIoChRMZWFzZVJldm9rZU9wZXJhdGlvbhIQCghsZWFzZV9pZBgBIAEoBCI+ChRMZWFzZUV4cGlyZU9wZXJhdGlvbhImCgZsZWFzZXMYASADKAsyFi5jYWlybi52MS5FeHBpcmVkTGVhc2UiNQoMRXhwaXJlZExlYXNlEhAKCGxlYXNlX2lkGAEgASgEEhMKC2tlZXBfYWxpdmVzGAIgASgEIjwKDFB1dE9wZXJhdGlvbhILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwSEAoIbGVhc2VfaWQYAyABKAQiRgoPRGVsZXRlT3BlcmF0aW9uEgsKA2tleRgBIAEoDBIXCgppZl92ZXJzaW9uGAIgASgESACIAQFCDQoLX2lmX3ZlcnNpb24ilQEKFkNvbXBhcmVBbmRTZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhEKCW5ld192YWx1ZRgEIAEoDBIZChFjcmVhdGVfaWZfbWlzc2luZxgFIAEoCBIQCghsZWFzZV9pZBgGIAEoBEIKCghleHBlY3RlZCIbCgxHZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMIjIKDUxvYWRPcGVyYXRpb24SIQoFcGFpcnMYASADKAsyEi5jYWlybi52MS5Mb2FkUGFpciImCghMb2FkUGFpchILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwiNQoHS2V5U3BhbhIOCgZwcmVmaXgYASABKAwSDQoFc3RhcnQYAiABKAwSCwoDZW5kGAMgASgMIjcKFERlbGV0ZVJhbmdlT3BlcmF0aW9uEh8KBGtleXMYASABKAsyES5jYWlybi52MS5LZXlTcGFuIlMKDlJhbmdlT3BlcmF0aW9uEh8KBGtleXMYASABKAsyES5jYWlybi52MS5LZXlTcGFuEg0KBWxpbWl0GAIgASgEEhEKCWtleXNfb25seRgDIAEoCCJ/CgxUeG5PcGVyYXRpb24SKAoHY29tcGFyZRgBIAMoCzIXLmNhaXJuLnYxLlR4bkNvbXBhcmlzb24SHwoEdGhlbhgCIAMoCzIRLmNhaXJuLnYxLlR4blN0ZXASJAoJb3RoZXJ3aXNlGAMgAygLMhEuY2Fpcm4udjEuVHhuU3RlcCLJAQoNVHhuQ29tcGFyaXNvbhILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESAASGAoOY3JlYXRlX3ZlcnNpb24YBCABKARIABIQCgZleGlzdHMYBSABKAhIABIfCgRrZXlzGAYgASgLMhEuY2Fpcm4udjEuS2V5U3BhbhIuCghvcGVyYXRvchgHIAEoDjIcLmNhaXJuLnYxLkNvbXBhcmlzb25PcGVyYXRvckIKCghleHBlY3RlZCL0AQoHVHhuU3RlcBIlCgNwdXQYASABKAsyFi5jYWlybi52MS5QdXRPcGVyYXRpb25IABIrCgZkZWxldGUYAiABKAsyGS5jYWlybi52MS5EZWxldGVPcGVyYXRpb25IABIlCgNnZXQYAyABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABI2CgxkZWxldGVfcmFuZ2UYBCABKAsyHi5jYWlybi52MS5EZWxldGVSYW5nZU9wZXJhdGlvbkgAEikKBXJhbmdlGAUgASgLMhguY2Fpcm4udjEuUmFuZ2VPcGVyYXRpb25IAEILCglvcGVyYXRpb24iZAoLUmFuZ2VSZWNvcmQSCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMEg8KB3ZlcnNpb24YAyABKAQSFgoOY3JlYXRlX3ZlcnNpb24YBCABKAQSEAoIbGVhc2VfaWQYBSABKAQi5gIKDUNvbW1hbmRSZXN1bHQSKQoHb3V0Y29tZRgBIAEoDjIYLmNhaXJuLnYxLkNvbW1hbmRPdXRjb21lEg0KBWluZGV4GAIgASgEEg0KBXZhbHVlGAMgASgMEg8KB3ZlcnNpb24YBCABKAQSFwoPdmFsdWVfZm9yZ290dGVuGAUgASgIEhYKDmNyZWF0ZV92ZXJzaW9uGAYgASgEEg8KB2RlbGV0ZWQYByABKAQSJgoHcmVjb3JkcxgIIAMoCzIVLmNhaXJuLnYxLlJhbmdlUmVjb3JkEgwKBG1vcmUYCSABKAgSEQoJc3VjY2VlZGVkGAogASgIEigKB3Jlc3VsdHMYCyADKAsyFy5jYWlybi52MS5Db21tYW5kUmVzdWx0Eg0KBWxpbWl0GAwgASgJEhAKCGxlYXNlX2lkGA0gASgEEiUKBmxlYXNlcxgOIAMoCzIVLmNhaXJuLnYxLkxlYXNlUmVjb3JkIlIKC0xlYXNlUmVjb3JkEhAKCGxlYXNlX2lkGAEgASgEEg4KBnR0bF9tcxgCIAEoDRITCgtrZWVwX2FsaXZlcxgDIAEoBBIMCgRrZXlzGAQgASgNKnMKCUVudHJ5VHlwZRIaChZFTlRSWV9UWVBFX1VOU1BFQ0lGSUVEEAASFgoSRU5UUllfVFlQRV9DT01NQU5EEAESFAoQRU5UUllfVFlQRV9OT19PUBACEhwKGEVOVFJZX1RZUEVfQ09ORklHVVJBVElPThADKlkKCk1lbWJlclJvbGUSGwoXTUVNQkVSX1JPTEVfVU5TUEVDSUZJRUQQABIVChFNRU1CRVJfUk9MRV9WT1RFUhABEhcKE01FTUJFUl9ST0xFX0xFQVJORVIQAiq6AQoSQ29tcGFyaXNvbk9wZXJhdG9yEiMKH0NPTVBBUklTT05fT1BFUkFUT1JfVU5TUEVDSUZJRUQQABIdChlDT01QQVJJU09OX09QRVJBVE9SX0VRVUFMEAESIQodQ09NUEFSSVNPTl9PUEVSQVRPUl9OT1RfRVFVQUwQAhIcChhDT01QQVJJU09OX09QRVJBVE9SX0xFU1MQAxIfChtDT01QQVJJU09OX09QRVJBVE9SX0dSRUFURVIQBCq0AgoOQ29tbWFuZE91dGNvbWUSHwobQ09NTUFORF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASFgoSQ09NTUFORF9PVVRDT01FX09LEAESHQoZQ09NTUFORF9PVVRDT01FX05PVF9GT1VORBACEhwKGENPTU1BTkRfT1VUQ09NRV9NSVNNQVRDSBADEiEKHUNPTU1BTkRfT1VUQ09NRV9SRVRSWV9UT09fT0xEEAQSGwoXQ09NTUFORF9PVVRDT01FX0lOVkFMSUQQBRIjCh9DT01NQU5EX09VVENPTUVfU0VTU0lPTl9FWFBJUkVEEAYSIgoeQ09NTUFORF9PVVRDT01FX0xJTUlUX0VYQ0VFREVEEAcSIwofQ09NTUFORF9PVVRDT01FX0xFQVNFX05PVF9GT1VORBAIYgZwcm90bzM");
 
 /**
  * One entry of the replicated log. At most 2 MiB when encoded.
@@ -360,6 +360,14 @@ export type Command = Message<"cairn.v1.Command"> & {
      */
     value: LeaseExpireOperation;
     case: "leaseExpire";
+  } | {
+    /**
+     * From version 5 of the rules on.
+     *
+     * @generated from field: cairn.v1.StoreOperation store = 13;
+     */
+    value: StoreOperation;
+    case: "store";
   } | { case: undefined; value?: undefined };
 };
 
@@ -369,6 +377,28 @@ export type Command = Message<"cairn.v1.Command"> & {
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
   messageDesc(file_cairn_v1_storage, 6);
+
+/**
+ * Makes this entry a flush point of the members that keep their state in a store: what was written
+ * since the last one goes to tables. Without effect on the state. The leader decides it.
+ *
+ * @generated from message cairn.v1.StoreOperation
+ */
+export type StoreOperation = Message<"cairn.v1.StoreOperation"> & {
+  /**
+   * Merge all tables into the oldest ones, where no deletes are left.
+   *
+   * @generated from field: bool drain = 1;
+   */
+  drain: boolean;
+};
+
+/**
+ * Describes the message cairn.v1.StoreOperation.
+ * Use `create(StoreOperationSchema)` to create a new message.
+ */
+export const StoreOperationSchema: GenMessage<StoreOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 7);
 
 /**
  * Makes a lease, whose id is the index of the command.
@@ -390,7 +420,7 @@ export type LeaseGrantOperation = Message<"cairn.v1.LeaseGrantOperation"> & {
  * Use `create(LeaseGrantOperationSchema)` to create a new message.
  */
 export const LeaseGrantOperationSchema: GenMessage<LeaseGrantOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 7);
+  messageDesc(file_cairn_v1_storage, 8);
 
 /**
  * Keeps leases alive: each one's number of keep-alives grows by one.
@@ -411,7 +441,7 @@ export type LeaseKeepAliveOperation = Message<"cairn.v1.LeaseKeepAliveOperation"
  * Use `create(LeaseKeepAliveOperationSchema)` to create a new message.
  */
 export const LeaseKeepAliveOperationSchema: GenMessage<LeaseKeepAliveOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 8);
+  messageDesc(file_cairn_v1_storage, 9);
 
 /**
  * Ends a lease, and removes the keys that are attached to it.
@@ -430,7 +460,7 @@ export type LeaseRevokeOperation = Message<"cairn.v1.LeaseRevokeOperation"> & {
  * Use `create(LeaseRevokeOperationSchema)` to create a new message.
  */
 export const LeaseRevokeOperationSchema: GenMessage<LeaseRevokeOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 9);
+  messageDesc(file_cairn_v1_storage, 10);
 
 /**
  * Ends leases whose time is over, and removes the keys that are attached to them. The leader
@@ -450,7 +480,7 @@ export type LeaseExpireOperation = Message<"cairn.v1.LeaseExpireOperation"> & {
  * Use `create(LeaseExpireOperationSchema)` to create a new message.
  */
 export const LeaseExpireOperationSchema: GenMessage<LeaseExpireOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 10);
+  messageDesc(file_cairn_v1_storage, 11);
 
 /**
  * Ends a lease only if it has exactly this many keep-alives: one that came after the decision saves
@@ -475,7 +505,7 @@ export type ExpiredLease = Message<"cairn.v1.ExpiredLease"> & {
  * Use `create(ExpiredLeaseSchema)` to create a new message.
  */
 export const ExpiredLeaseSchema: GenMessage<ExpiredLease> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 11);
+  messageDesc(file_cairn_v1_storage, 12);
 
 /**
  * Sets a key.
@@ -506,7 +536,7 @@ export type PutOperation = Message<"cairn.v1.PutOperation"> & {
  * Use `create(PutOperationSchema)` to create a new message.
  */
 export const PutOperationSchema: GenMessage<PutOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 12);
+  messageDesc(file_cairn_v1_storage, 13);
 
 /**
  * Removes a key, if it exists.
@@ -532,7 +562,7 @@ export type DeleteOperation = Message<"cairn.v1.DeleteOperation"> & {
  * Use `create(DeleteOperationSchema)` to create a new message.
  */
 export const DeleteOperationSchema: GenMessage<DeleteOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 13);
+  messageDesc(file_cairn_v1_storage, 14);
 
 /**
  * Sets a key if it is as expected.
@@ -591,7 +621,7 @@ export type CompareAndSetOperation = Message<"cairn.v1.CompareAndSetOperation"> 
  * Use `create(CompareAndSetOperationSchema)` to create a new message.
  */
 export const CompareAndSetOperationSchema: GenMessage<CompareAndSetOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 14);
+  messageDesc(file_cairn_v1_storage, 15);
 
 /**
  * Reads a key at this place in the log, and changes nothing.
@@ -610,7 +640,7 @@ export type GetOperation = Message<"cairn.v1.GetOperation"> & {
  * Use `create(GetOperationSchema)` to create a new message.
  */
 export const GetOperationSchema: GenMessage<GetOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 15);
+  messageDesc(file_cairn_v1_storage, 16);
 
 /**
  * Replaces all keys and values by these.
@@ -631,7 +661,7 @@ export type LoadOperation = Message<"cairn.v1.LoadOperation"> & {
  * Use `create(LoadOperationSchema)` to create a new message.
  */
 export const LoadOperationSchema: GenMessage<LoadOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 16);
+  messageDesc(file_cairn_v1_storage, 17);
 
 /**
  * A key and its value.
@@ -655,7 +685,7 @@ export type LoadPair = Message<"cairn.v1.LoadPair"> & {
  * Use `create(LoadPairSchema)` to create a new message.
  */
 export const LoadPairSchema: GenMessage<LoadPair> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 17);
+  messageDesc(file_cairn_v1_storage, 18);
 
 /**
  * All keys that start with `prefix`; or all from `start` on, and below `end` if that is given. Without
@@ -689,7 +719,7 @@ export type KeySpan = Message<"cairn.v1.KeySpan"> & {
  * Use `create(KeySpanSchema)` to create a new message.
  */
 export const KeySpanSchema: GenMessage<KeySpan> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 18);
+  messageDesc(file_cairn_v1_storage, 19);
 
 /**
  * Removes all keys of a span.
@@ -708,7 +738,7 @@ export type DeleteRangeOperation = Message<"cairn.v1.DeleteRangeOperation"> & {
  * Use `create(DeleteRangeOperationSchema)` to create a new message.
  */
 export const DeleteRangeOperationSchema: GenMessage<DeleteRangeOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 19);
+  messageDesc(file_cairn_v1_storage, 20);
 
 /**
  * Reads the keys of a span, in ascending order of their bytes.
@@ -741,7 +771,7 @@ export type RangeOperation = Message<"cairn.v1.RangeOperation"> & {
  * Use `create(RangeOperationSchema)` to create a new message.
  */
 export const RangeOperationSchema: GenMessage<RangeOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 20);
+  messageDesc(file_cairn_v1_storage, 21);
 
 /**
  * Compares, then carries out one of two lists of operations; cairn.v1.TxnRequest has the rules.
@@ -770,7 +800,7 @@ export type TxnOperation = Message<"cairn.v1.TxnOperation"> & {
  * Use `create(TxnOperationSchema)` to create a new message.
  */
 export const TxnOperationSchema: GenMessage<TxnOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 21);
+  messageDesc(file_cairn_v1_storage, 22);
 
 /**
  * A condition on one key, or on each key of a span; cairn.v1.Comparison has the rules.
@@ -830,7 +860,7 @@ export type TxnComparison = Message<"cairn.v1.TxnComparison"> & {
  * Use `create(TxnComparisonSchema)` to create a new message.
  */
 export const TxnComparisonSchema: GenMessage<TxnComparison> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 22);
+  messageDesc(file_cairn_v1_storage, 23);
 
 /**
  * One step of a transaction.
@@ -879,7 +909,7 @@ export type TxnStep = Message<"cairn.v1.TxnStep"> & {
  * Use `create(TxnStepSchema)` to create a new message.
  */
 export const TxnStepSchema: GenMessage<TxnStep> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 23);
+  messageDesc(file_cairn_v1_storage, 24);
 
 /**
  * A key that a range has read.
@@ -924,7 +954,7 @@ export type RangeRecord = Message<"cairn.v1.RangeRecord"> & {
  * Use `create(RangeRecordSchema)` to create a new message.
  */
 export const RangeRecordSchema: GenMessage<RangeRecord> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 24);
+  messageDesc(file_cairn_v1_storage, 25);
 
 /**
  * The key-value machine's answer to a command. Kept with the client's session so that a retry gets
@@ -1038,7 +1068,7 @@ export type CommandResult = Message<"cairn.v1.CommandResult"> & {
  * Use `create(CommandResultSchema)` to create a new message.
  */
 export const CommandResultSchema: GenMessage<CommandResult> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 25);
+  messageDesc(file_cairn_v1_storage, 26);
 
 /**
  * A lease in the state.
@@ -1076,7 +1106,7 @@ export type LeaseRecord = Message<"cairn.v1.LeaseRecord"> & {
  * Use `create(LeaseRecordSchema)` to create a new message.
  */
 export const LeaseRecordSchema: GenMessage<LeaseRecord> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 26);
+  messageDesc(file_cairn_v1_storage, 27);
 
 /**
  * The kinds of entries in the replicated log.

@@ -37,13 +37,21 @@ export function applyEntries(
   notes: EffectNotes,
 ): ApplyResult<CommandResult>[] {
   const state = { records, leases, notes };
-  const results = entries.map(({ type, index }, at) => {
-    notes.begin(index);
-    const result = type === "command" ? applyCommand(commands[at], index, state, sessions) : undefined;
-    return { index, result };
-  });
+  const results = entries.map((entry, at) => applyEntry(entry, commands[at], state, sessions));
   sessions.flush();
   return results;
+}
+
+/** Applies one entry, and leaves the changes of the sessions to the next {@link SessionTable.flush}. */
+export function applyEntry(
+  { type, index }: Entry,
+  command: Command | undefined,
+  state: NotedState,
+  sessions: SessionTable,
+): ApplyResult<CommandResult> {
+  state.notes.begin(index);
+  const result = type === "command" ? applyCommand(command, index, state, sessions) : undefined;
+  return { index, result };
 }
 
 /** Asserts that the entries follow each other, and the applied position. */

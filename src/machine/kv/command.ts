@@ -13,6 +13,8 @@ import { counterProblem } from "../../base/counters.js";
 import { type Problem, problemError, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import { overLimit } from "../../base/telemetry/refusals.js";
+import { hotCommand } from "./hot/hot_commands.js";
+import { hotResultBytes, plainResult } from "./hot/hot_results.js";
 import { needsLeases, problemOfLeaseId, problemOfLeaseOperation } from "./leases/lease_problem.js";
 import { ANSWER_RULES, sessionRules } from "./session_limits.js";
 import { problemOfTxn } from "./txn/txn_problem.js";
@@ -48,6 +50,11 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
  * point into `data`.
  */
 export function decodeCommand(data: Uint8Array): Command | undefined {
+  return hotCommand(data) ?? decodeAnyCommand(data);
+}
+
+/** Decodes a command as {@link decodeCommand} does, with the generated decoder. */
+export function decodeAnyCommand(data: Uint8Array): Command | undefined {
   try {
     const command = fromBinary(CommandSchema, data);
     return problemOf(command) === undefined ? command : undefined;
@@ -63,7 +70,7 @@ export function commandResult(
   value: Uint8Array = NO_BYTES,
   version = 0,
 ): CommandResult {
-  return create(CommandResultSchema, { outcome, index: BigInt(index), value, version: BigInt(version) });
+  return plainResult(outcome, index, value, version);
 }
 
 /** Returns the result as it is remembered when its value is too long to keep. */
@@ -73,7 +80,7 @@ export function withoutValue({ outcome, index, version }: CommandResult): Comman
 
 /** Encodes a result for a session to keep; the bytes are the same on every replica. */
 export function encodeResult(result: CommandResult): Uint8Array {
-  return toBinary(CommandResultSchema, result);
+  return hotResultBytes(result) ?? toBinary(CommandResultSchema, result);
 }
 
 /** Decodes the result in a session's answer. Its value points into `bytes`. */
@@ -115,6 +122,8 @@ function problemOf(command: Command): Problem | undefined {
     case "leaseRevoke":
     case "leaseExpire":
       return problemOfLeaseOperation(operation, requestId !== undefined);
+    case "store":
+      return requestId === undefined ? undefined : invalid("a flush point takes no request_id");
     default:
       return invalid("the command has no operation: set one");
   }
@@ -125,6 +134,7 @@ function problemOf(command: Command): Problem | undefined {
  * does not know them would apply it as another command, and drift apart.
  */
 function rulesOf(operation: Command["operation"]): number {
+  if (operation.case === "store") return sessionRules.stored;
   if (needsLeases(operation)) return sessionRules.leased;
   const isOfThird =
     operation.case === "txn" || (operation.case === "delete" && operation.value.ifVersion !== undefined);

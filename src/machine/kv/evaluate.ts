@@ -7,6 +7,7 @@ import {
   type LoadPair,
   type PutOperation,
 } from "../../../gen/cairn/v1/storage_pb.js";
+import type { Existed } from "../../store/reads.js";
 import { commandResult } from "./command.js";
 import { CREATED, NOTHING } from "./effects/effect_notes.js";
 import { expireLeases, grantLease, keepLeasesAlive, refusedLease, revokeLease } from "./leases/lease_commands.js";
@@ -44,13 +45,34 @@ export function evaluate(operation: Command["operation"], index: number, state: 
       return revokeLease(Number(operation.value.leaseId), index, state);
     case "leaseExpire":
       return expireLeases(operation.value.leases, index, state);
+    case "store":
+      return commandResult(CommandOutcome.OK, index);
     default:
       return commandResult(CommandOutcome.INVALID, index);
   }
 }
 
 function put({ key, value, leaseId }: PutOperation, index: number, state: NotedState): CommandResult {
+  // The bytes of a store depend on the way of writing, so it must not depend on what was read.
+  if (state.leases.count === 0 && leaseId === 0n && state.records.putBlind !== undefined) {
+    return putBlind(key, value, index, state);
+  }
   return set(key, value, Number(leaseId), index, state.records.get(key), state);
+}
+
+/** Writes a key without looking at it. Without leases no key has one to be detached from. */
+function putBlind(key: Uint8Array, value: Uint8Array, index: number, { records, notes }: NotedState): CommandResult {
+  let existed: Existed | undefined;
+  if (notes.keepsRecords) {
+    const present = records.get(key);
+    existed = present === undefined ? "no" : "yes";
+    notes.before(present && copyOf(present));
+  }
+  const told = records.putBlind!(key, value, index);
+  existed ??= told;
+  if (existed === "no") notes.note(CREATED);
+  else if (existed === "unknown") notes.open(key);
+  return commandResult(CommandOutcome.OK, index);
 }
 
 /** Writes a key over its present record, and attaches it to the lease; 0 detaches it. */

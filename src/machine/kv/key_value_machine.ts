@@ -14,6 +14,14 @@ export interface KeyRangeOptions {
   readonly limit?: number | undefined;
 }
 
+/** Says whether a store wants a flush point although nothing is written. */
+export interface StoreUpkeep {
+  /** Whether a flush point that drains would free room, and nothing is being written to tables. */
+  readonly isWanted: boolean;
+  /** Bytes written since the last flush point: it stays as it is while nothing is written. */
+  readonly charge: number;
+}
+
 /**
  * Cairn's own state machine: keys with values and versions, and the sessions of clients. Entries
  * carry a cairn.v1.Command.
@@ -34,8 +42,11 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
   leases(after: number, limit: number): StoredLease[];
   /** Returns the keys of a lease, in ascending order of their bytes; the caller may keep them. */
   leaseKeys(id: number): Uint8Array[];
+  /** About, on a machine whose puts do not look at their keys. */
   readonly keyCount: number;
   readonly sessionCount: number;
+  /** Work of the store that waits for writes; absent on a machine without flush points. */
+  readonly upkeep?: StoreUpkeep;
   readonly leaseCount: number;
 }
 

@@ -189,6 +189,10 @@ class MemoryState implements RecordStore, SessionStore {
     this.#session(clientId).answers.set(sequence, answer);
   }
 
+  replaceAnswer(clientId: string, sequence: number, answer: Uint8Array): void {
+    this.putAnswer(clientId, sequence, answer);
+  }
+
   deleteAnswersThrough(clientId: string, sequence: number): void {
     const answers = this.sessions.get(clientId)?.answers;
     for (const each of answers?.keys() ?? []) if (each <= sequence) answers?.delete(each);

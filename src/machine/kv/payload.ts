@@ -5,7 +5,7 @@
 //   part      | bytes                  | field
 //   ----------+------------------------+--------------------------------------------------------
 //   preamble  | 7                      | "CAIRNKV"
-//             | 1                      | format version: that of the rules for commands, 1 to 4
+//             | 1                      | format version: that of the rules for commands, 1 to 5
 //             | 8, little-endian       | applied index
 //             | 8, little-endian       | term of that entry; 0 at index 0
 //   lease     | 1                      | 6. From version 4 on.

@@ -1,3 +1,5 @@
+import type { Existed } from "../../store/reads.js";
+
 // The keys of the store, as the commands need them.
 
 /** Record of a key in the state. */
@@ -41,4 +43,14 @@ export interface RecordStore {
   range(start: Uint8Array, end: Uint8Array | undefined): Iterable<KeyEntry>;
   /** Removes all keys. */
   clear(): void;
+  /**
+   * Writes a key without a lease, without looking at it, and returns whether it existed, as far as
+   * the store can tell: this differs from node to node. The key keeps its create version, if it has
+   * one. Absent on a store that looks at each key.
+   */
+  putBlind?(key: Uint8Array, value: Uint8Array, version: number): Existed;
+  /** Returns a place for {@link rollback}. Absent on a store that cannot go back. */
+  mark?(): number;
+  /** Takes back what was written since the mark. */
+  rollback?(mark: number): void;
 }

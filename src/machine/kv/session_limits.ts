@@ -13,13 +13,14 @@ import { limits } from "../../base/limits.js";
  *   3  more answers are remembered for each session: a client may have more writes in flight. New
  *      commands: transactions, and deletes with if_version
  *   4  leases, and keys that are attached to them. Answers are remembered as before
+ *   5  flush points of a store that the leader asks for. Answers are remembered as before
  */
-export const sessionRules = { counted: 1, bounded: 2, wide: 3, leased: 4 } as const;
+export const sessionRules = { counted: 1, bounded: 2, wide: 3, leased: 4, stored: 5 } as const;
 
 export type SessionRules = (typeof sessionRules)[keyof typeof sessionRules];
 
 /** Newest rules that this version knows. */
-export const NEWEST_RULES: SessionRules = sessionRules.leased;
+export const NEWEST_RULES: SessionRules = sessionRules.stored;
 
 /**
  * Rules for remembered answers that servers of this version ask for with each request id. Newer

@@ -32,14 +32,19 @@ export interface SessionStore {
   putSessionsHead(head: SessionsHead): void;
   /** Stores a session's head, and the answers that were put since the last call. */
   putSession(head: SessionHead): void;
-  /** Deletes a session and its answers. */
-  deleteSession(clientId: string): void;
+  /** Deletes a session and its answers, of which these are the sequences. */
+  deleteSession(clientId: string, sequences: readonly number[]): void;
   /** Returns the answer's bytes, which may be valid only until the next call. */
   getAnswer(clientId: string, sequence: number): Uint8Array | undefined;
-  /** Puts an answer, in place of an earlier one. {@link putSession} follows. */
+  /** Puts an answer of a sequence that has none. {@link putSession} follows. */
   putAnswer(clientId: string, sequence: number, answer: Uint8Array): void;
-  /** Deletes the answers up to this sequence. A store may keep some of them for a while. */
-  deleteAnswersThrough(clientId: string, sequence: number): void;
+  /** Puts an answer in place of an earlier one. {@link putSession} follows. */
+  replaceAnswer(clientId: string, sequence: number, answer: Uint8Array): void;
+  /**
+   * Deletes the answers up to this sequence, which are those of `forgotten`. A store may keep some
+   * of them for a while.
+   */
+  deleteAnswersThrough(clientId: string, sequence: number, forgotten: readonly number[]): void;
 }
 
 /** A session as it is read back from its store. */
@@ -139,6 +144,27 @@ export class SessionTable {
     this.#evictSessions();
   }
 
+  /** Whether the answer to a request is remembered. */
+  remembers(clientId: string, sequence: number): boolean {
+    const session = this.#sessions.get(clientId);
+    return session !== undefined && holds(session.sequences, sequence);
+  }
+
+  /** Number of sessions that have changed since the last {@link flush}. */
+  get changedCount(): number {
+    return this.#changed.size;
+  }
+
+  /** Returns the heads of the sessions that have changed since the last {@link flush}. */
+  changedHeads(): SessionHead[] {
+    return Array.from(this.#changed, ({ clientId, floor, lastUsed }) => ({ clientId, floor, lastUsed }));
+  }
+
+  /** Data about all sessions together, as it is now. */
+  get head(): SessionsHead {
+    return { rules: this.#rules, horizon: this.#horizon };
+  }
+
   /** Writes the changes since the last call. Call it before the store's transaction ends. */
   flush(): void {
     if (this.#hasNewHead) this.store.putSessionsHead({ rules: this.#rules, horizon: this.#horizon });
@@ -208,13 +234,13 @@ export class SessionTable {
     session.floor = sequence;
     const forgotten = session.sequences.splice(0, placeOf(session.sequences, sequence + 1));
     for (const size of session.sizes.splice(0, forgotten.length)) this.#bytes -= answerBytes(size);
-    this.store.deleteAnswersThrough(session.clientId, sequence);
+    this.store.deleteAnswersThrough(session.clientId, sequence, forgotten);
   }
 
   #evictSessions(): void {
     for (const session of this.#sessions.values()) {
       if (!this.#areTooMany) return;
-      this.store.deleteSession(session.clientId);
+      this.store.deleteSession(session.clientId, session.sequences);
       this.#sessions.delete(session.clientId);
       this.#changed.delete(session);
       this.#bytes -= bytesOf(session);
@@ -248,7 +274,7 @@ export class SessionTable {
       assert(answer.byteLength <= most, "a shortened answer is short", { bytes: answer.byteLength });
       if (answer.byteLength === size) return;
       this.#changed.add(session);
-      this.store.putAnswer(session.clientId, sequence, answer);
+      this.store.replaceAnswer(session.clientId, sequence, answer);
       session.sizes[at] = answer.byteLength;
       this.#bytes += answer.byteLength - size;
     });

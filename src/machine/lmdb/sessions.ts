@@ -48,6 +48,10 @@ export class LmdbSessions implements SessionStore {
     this.answers.put(clientId, sequence, answer);
   }
 
+  replaceAnswer(clientId: string, sequence: number, answer: Uint8Array): void {
+    this.putAnswer(clientId, sequence, answer);
+  }
+
   deleteAnswersThrough(clientId: string, sequence: number): void {
     this.answers.forgetThrough(clientId, sequence);
   }

@@ -1,4 +1,5 @@
-import { receivedError, type TaskReply, type TaskRequest } from "./messages.js";
+import { receivedError } from "../../base/sent_error.js";
+import type { TaskReply, TaskRequest } from "./messages.js";
 import type { TaskClient, WorkerThread } from "./worker_thread.js";
 
 /**

@@ -1,5 +1,4 @@
-import { InvariantViolation } from "../../base/assert.js";
-import { CairnError, type CairnErrorCode } from "../../base/errors.js";
+import type { SentError } from "../../base/sent_error.js";
 import type { EncodedHeader, SnapshotMeasure } from "../../encoding/snapshot_file.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { SessionLimits } from "../kv/session_limits.js";
@@ -58,25 +57,4 @@ export type ToWorker = { readonly task: number; readonly request: TaskRequest } 
 export interface FromWorker {
   readonly task: number;
   readonly reply: TaskReply;
-}
-
-/** An error on its way between threads, where it would lose its class. */
-export interface SentError {
-  /** Undefined for a broken invariant. */
-  readonly code: CairnErrorCode | undefined;
-  readonly text: string;
-}
-
-export function sentError(error: unknown): SentError {
-  if (error instanceof InvariantViolation) return { code: undefined, text: error.message };
-  const { code, text } = CairnError.from(error);
-  return { code, text };
-}
-
-/**
- * Rebuilds the error. One that must end the node on the main thread must also do so when the worker
- * meets it.
- */
-export function receivedError({ code, text }: SentError): Error {
-  return code === undefined ? new InvariantViolation(text, { thread: "worker" }) : new CairnError(code, text);
 }

@@ -1,11 +1,12 @@
 import { assert } from "../../base/assert.js";
+import { sentError } from "../../base/sent_error.js";
 import type { LogPosition } from "../../raft/types.js";
 import { PayloadDecoder, type PayloadSink } from "../kv/payload_decoder.js";
 import type { SessionLimits } from "../kv/session_limits.js";
 import type { SessionHead } from "../kv/sessions.js";
 import { spaceForBlock } from "../lmdb/disk_space.js";
 import { LmdbEnvironment } from "../lmdb/environment.js";
-import { sentError, type TaskRequest } from "./messages.js";
+import type { TaskRequest } from "./messages.js";
 import type { SendReply, ServedTask } from "./served_task.js";
 
 /**

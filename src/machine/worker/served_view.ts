@@ -1,5 +1,6 @@
 import { assert } from "../../base/assert.js";
 import { limits } from "../../base/limits.js";
+import { sentError } from "../../base/sent_error.js";
 import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../../encoding/snapshot_file.js";
 import { encodePayload } from "../kv/payload.js";
 import type { KeyEntry } from "../kv/record_store.js";
@@ -7,7 +8,7 @@ import { damagedState, StateDigest } from "../lmdb/checksums.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "../lmdb/environment.js";
 import type { StateMark } from "../lmdb/mark.js";
 import { BufferPool } from "./buffer_pool.js";
-import { sentError, type TaskRequest } from "./messages.js";
+import type { TaskRequest } from "./messages.js";
 import type { SendReply, ServedTask } from "./served_task.js";
 
 /**

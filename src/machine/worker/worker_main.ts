@@ -5,7 +5,8 @@
 import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
 import { assert } from "../../base/assert.js";
-import { sentError, type TaskReply, type TaskRequest, type ToWorker } from "./messages.js";
+import { sentError } from "../../base/sent_error.js";
+import type { TaskReply, TaskRequest, ToWorker } from "./messages.js";
 import { ServedRestore } from "./served_restore.js";
 import type { SendReply, ServedTask } from "./served_task.js";
 import { ServedView } from "./served_view.js";

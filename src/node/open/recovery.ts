@@ -1,6 +1,7 @@
 import { CairnError, hasCode, isShortage } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { membershipCodec } from "../../encoding/membership.js";
+import { applyPrepared } from "../../machine/apply_prepared.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { LogStart } from "../../raft/log.js";
 import { changeProblem } from "../../raft/membership/membership_rules.js";
@@ -96,7 +97,9 @@ export async function recover<Machine extends StateMachine>(
     const known = () => knownMembers(directory, log, snapshots, configurations);
     await checkStopMark(directory, log, known);
     const completed = directory.identity.complete ? directory : await directory.complete();
-    const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
+    const { clusterId } = completed.identity;
+    const place = { directory: directory.state, trustDisk: options.trustState, clusterId };
+    const machine = await options.openMachine(place);
     opened.push(machine);
     if (machine.rebuildReason !== undefined && directory.identity.complete) {
       const text = "the state on disk is not used: rebuilding it from snapshot and log";
@@ -336,7 +339,7 @@ async function replay<Machine extends StateMachine>(
   const from = machine.appliedIndex;
   try {
     while (machine.appliedIndex < commit) {
-      machine.apply(await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
+      await applyPrepared(machine, await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
     }
   } catch (error) {
     if (!isShortage(error)) throw error;

@@ -1,5 +1,6 @@
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { applyPrepared } from "../../machine/apply_prepared.js";
 import type { StateMachine, StateView } from "../../machine/state_machine.js";
 import type { SnapshotMeta } from "../../raft/types.js";
 import { abortable } from "../../storage/snapshots/abortable.js";
@@ -197,7 +198,11 @@ export class Compactor<Machine extends StateMachine> {
     const base = snapshots.list().find((info) => info.index <= index);
     let scratch: Machine | undefined;
     try {
-      scratch = await this.options.openMachine({ directory: directory.scratch, trustDisk: false });
+      scratch = await this.options.openMachine({
+        directory: directory.scratch,
+        trustDisk: false,
+        clusterId: directory.identity.clusterId,
+      });
       if (base !== undefined) {
         await scratch.restore(abortable(snapshots.openPayload(base), this.#stopped.signal), base);
       }
@@ -221,7 +226,7 @@ export class Compactor<Machine extends StateMachine> {
             `starts at ${log.boundary.index + 1}. Take one without an index.`,
         );
       }
-      scratch.apply(await log.entries(appliedIndex + 1, index, limits.applyBytes));
+      await applyPrepared(scratch, await log.entries(appliedIndex + 1, index, limits.applyBytes));
     }
   }
 

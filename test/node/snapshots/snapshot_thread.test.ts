@@ -18,6 +18,7 @@ function diskWith(onWrite: () => unknown): FileSystem {
       if (!path.endsWith(".part")) return file;
       return {
         read: (buffer, position) => file.read(buffer, position),
+        readNow: (buffer, position) => file.readNow(buffer, position),
         write: async (parts, position) => {
           await onWrite();
           return file.write(parts, position);
@@ -27,6 +28,7 @@ function diskWith(onWrite: () => unknown): FileSystem {
         size: () => file.size(),
         renamed: (name) => file.renamed(name),
         close: () => file.close(),
+        closeNow: () => file.closeNow(),
       };
     },
   };

@@ -188,6 +188,7 @@ describe("cancelling the write of a snapshot", () => {
           };
           return { ...file, datasync };
         },
+        openNow: fs.openNow,
         list: fs.list,
         makeDirectory: fs.makeDirectory,
         rename: fs.rename,

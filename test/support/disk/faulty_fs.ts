@@ -4,7 +4,7 @@ import { Inode, type Keep } from "./faulty_inode.js";
 
 export type { Keep } from "./faulty_inode.js";
 
-const readingKinds = ["read", "size", "list", "exists", "close", "readLink"] as const;
+const readingKinds = ["read", "size", "list", "exists", "close", "readLink", "openNow", "readNow", "closeNow"] as const;
 /** The calls that change something; power cuts are counted in these. Opening counts here because it may create. */
 const changingKinds = [
   "open",
@@ -24,7 +24,10 @@ export type CallKind = (typeof readingKinds)[number] | (typeof changingKinds)[nu
 export interface Call {
   readonly kind: CallKind;
   readonly path: string;
-  /** Set for a write or sync of a file that {@link File.allowDirect} was called for. */
+  /**
+   * Set for a write or sync of a file that {@link File.allowDirect} was called for, and for `openNow`, `readNow` and `closeNow`, which are
+   * direct.
+   */
   readonly runs?: "direct" | "pooled";
 }
 
@@ -224,6 +227,10 @@ export class FaultyFileSystem implements FileSystem {
     });
   }
 
+  openNow(path: string): File {
+    return this.callNow("openNow", path, () => new FaultyFile(this, path, this.#file(path), false));
+  }
+
   list(path: string): Promise<string[]> {
     return this.call("list", path, () => [...this.#directory(path).names.keys()]);
   }
@@ -315,6 +322,20 @@ export class FaultyFileSystem implements FileSystem {
       if (seeing !== undefined || runs !== "direct") await seeing;
       this.#checkPower();
     }
+    return result;
+  }
+
+  /** As {@link call}, for a call that reads on the calling thread: nothing can wait then. For this file's own use. */
+  callNow<Result>(kind: (typeof readingKinds)[number], path: string, effect: () => Result): Result {
+    this.#checkPower();
+    this.calls[kind]++;
+    this.#failWhenAsked(kind, path, undefined);
+    const call: Call = { kind, path, runs: "direct" };
+    if (this.onCall?.(call) !== undefined) throw new Error(`${kind} of ${path} cannot wait`);
+    this.#checkPower();
+    const result = effect();
+    if (this.onEffect?.(call) !== undefined) throw new Error(`${kind} of ${path} cannot wait`);
+    this.#checkPower();
     return result;
   }
 
@@ -417,11 +438,17 @@ class FaultyFile implements File {
   }
 
   read(buffer: Uint8Array, position: number): Promise<number> {
-    return this.#call("read", () => {
-      const bytes = this.inode.bytes.subarray(position, position + buffer.byteLength);
-      buffer.set(bytes);
-      return bytes.byteLength;
-    });
+    return this.#call("read", () => this.#read(buffer, position));
+  }
+
+  readNow(buffer: Uint8Array, position: number): number {
+    return this.fs.callNow("readNow", this.path, () => this.#whileOpen(() => this.#read(buffer, position)));
+  }
+
+  #read(buffer: Uint8Array, position: number): number {
+    const bytes = this.inode.bytes.subarray(position, position + buffer.byteLength);
+    buffer.set(bytes);
+    return bytes.byteLength;
   }
 
   write(parts: readonly Uint8Array[], position: number): Promise<void> {
@@ -455,10 +482,16 @@ class FaultyFile implements File {
   }
 
   close(): Promise<void> {
-    return this.#call("close", () => {
-      this.#open = false;
-      this.fs.openFiles.splice(this.fs.openFiles.indexOf(this.path), 1);
-    });
+    return this.#call("close", () => this.#close());
+  }
+
+  closeNow(): void {
+    this.fs.callNow("closeNow", this.path, () => this.#whileOpen(() => this.#close()));
+  }
+
+  #close(): void {
+    this.#open = false;
+    this.fs.openFiles.splice(this.fs.openFiles.indexOf(this.path), 1);
   }
 
   get #runs(): Call["runs"] {
@@ -475,11 +508,12 @@ class FaultyFile implements File {
   }
 
   #call<Result>(kind: CallKind, effect: () => Result, failed?: () => void, runs?: Call["runs"]): Promise<Result> {
-    const whileOpen = () => {
-      if (!this.#open) throw systemError("EBADF", this.path);
-      return effect();
-    };
-    return this.fs.call(kind, this.path, whileOpen, failed, runs);
+    return this.fs.call(kind, this.path, () => this.#whileOpen(effect), failed, runs);
+  }
+
+  #whileOpen<Result>(effect: () => Result): Result {
+    if (!this.#open) throw systemError("EBADF", this.path);
+    return effect();
   }
 
   #diskFull(doing: string): CairnError {

@@ -6,8 +6,14 @@ import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.
 import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import { ANSWER_RULES, NEWEST_RULES, type SessionLimits } from "../../../src/machine/kv/session_limits.js";
 import { LmdbMachine, type LmdbMachineOptions } from "../../../src/machine/lmdb_machine.js";
+import { StoreMachine, type StoreMachineOptions } from "../../../src/machine/store_machine.js";
 import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../../src/raft/types.js";
+import type { StoreRules } from "../../../src/store/rules/rules.js";
+import { DEFAULT_RULES } from "../../../src/store/rules/v1.js";
+import { storeFactory } from "../../../src/store/store.js";
+import { FaultyFileSystem } from "../disk/faulty_fs.js";
 import { temporaryDirectory } from "../disk/temporary_directory.js";
+import { ModelStores } from "../store/model_store.js";
 
 export type CommandInit = MessageInitShape<typeof CommandSchema>;
 type Operation = NonNullable<CommandInit["operation"]>;
@@ -18,10 +24,60 @@ export type StepInit = NonNullable<NonNullable<Txn["then"]>[number]["operation"]
 /** Makes a new machine; it and its directory are gone when the test ends. */
 export type MakeMachine = (sessionLimits?: SessionLimits) => Promise<KeyValueMachine>;
 
-export const machines: readonly { readonly kind: string; readonly make: MakeMachine }[] = [
+/** Rules by which a few dozen small entries make a flush point, and a few flush points a sweep. */
+export const TINY_RULES: StoreRules = {
+  ...DEFAULT_RULES,
+  flushBytes: 2048,
+  pageBytes: 256,
+  blockBytesMin: 512,
+  blockBytesMax: 2048,
+  blockBits: 2,
+  tableBytesMin: 4096,
+  tableBytesMax: 16_384,
+  tableBits: 1,
+  seeds: [7, 11],
+};
+
+interface MachineKind {
+  readonly kind: string;
+  readonly make: MakeMachine;
+}
+
+/** All machines; those on a store have a flush point at each so many bytes. */
+export const machinesFlushing = (flushBytes: number): readonly MachineKind[] => [
   { kind: "memory", make: async (sessionLimits) => new MemoryMachine(sessionLimits) },
   { kind: "LMDB", make: async (sessionLimits) => openLmdb({ directory: await temporaryDirectory(), sessionLimits }) },
+  {
+    kind: "store's model",
+    make: async (sessionLimits) => {
+      const stores = new ModelStores({ flushBytes });
+      return openStore({ directory: await temporaryDirectory(), sessionLimits, stores });
+    },
+  },
+  {
+    kind: "store",
+    make: async (sessionLimits) => openStore(storeOptions({ sessionLimits, rules: { ...TINY_RULES, flushBytes } })),
+  },
 ];
+
+/** All machines; those on a store have flush points all the time. */
+export const machines = machinesFlushing(2048);
+
+/** Options of a machine on a real store, on a disk in memory. */
+export function storeOptions({
+  fs = new FaultyFileSystem(["/data"]),
+  rules = TINY_RULES,
+  ...options
+}: Partial<StoreMachineOptions> & { readonly rules?: StoreRules } = {}): StoreMachineOptions {
+  return { directory: "/data/state", fs, stores: storeFactory({ fs, rules, cacheBytes: 16 * 1024 }), ...options };
+}
+
+/** Opens a machine on a store that is closed when the test ends, if it is not by then. */
+export async function openStore(options: StoreMachineOptions): Promise<StoreMachine> {
+  const machine = await StoreMachine.open(options);
+  onTestFinished(() => machine.crash());
+  return machine;
+}
 
 /** Opens a machine that is closed when the test ends, if it is not by then. */
 export async function openLmdb(options: LmdbMachineOptions): Promise<LmdbMachine> {
@@ -53,6 +109,8 @@ export const expire = (...leases: [lease: number, keepAlives: number][]): Operat
   case: "leaseExpire",
   value: { leases: leases.map(([id, count]) => ({ leaseId: BigInt(id), keepAlives: BigInt(count) })) },
 });
+/** A flush point. */
+export const flushPoint = (drain = false): Operation => ({ case: "store", value: { drain } });
 export const del = (key: string): Operation => ({ case: "delete", value: { key: bytes(key) } });
 export const getCommand = (key: string): Operation => ({ case: "get", value: { key: bytes(key) } });
 export const load = (...pairs: [string, string][]): Operation => ({

@@ -136,6 +136,7 @@ export class RecordingFileSystem implements FileSystem {
     const file = await nodeFileSystem.open(path, mode);
     return {
       read: (buffer, position) => this.#run("read", () => file.read(buffer, position)),
+      readNow: (buffer, position) => file.readNow(buffer, position),
       write: (parts, position) => this.#run("write", () => file.write(parts, position)),
       datasync: () => this.#run("datasync", () => file.datasync()),
       truncate: (bytes) => this.#run("truncate", () => file.truncate(bytes)),
@@ -146,9 +147,11 @@ export class RecordingFileSystem implements FileSystem {
         await file.close();
         this.#note("close");
       },
+      closeNow: () => file.closeNow(),
     };
   }
 
+  openNow = (path: string) => nodeFileSystem.openNow(path);
   list = (path: string) => this.#run("list", () => nodeFileSystem.list(path));
   makeDirectory = (path: string) => this.#run("makeDirectory", () => nodeFileSystem.makeDirectory(path));
   rename = (from: string, to: string) =>

@@ -7,6 +7,12 @@ export interface RecordsBefore {
   readonly records: (KeyRecord | undefined)[];
 }
 
+/** A put of which it is not known whether it created its key. */
+export interface OpenPut {
+  readonly index: number;
+  readonly key: Uint8Array;
+}
+
 /**
  * Takes notes of the effects of entries while they are applied. An entry that has the effects that
  * its command suggests costs nothing.
@@ -15,6 +21,7 @@ export class EffectNotes {
   readonly #encoder = new EffectsEncoder();
   #index = 0;
   #clearedAt: number | undefined;
+  #open: OpenPut[] = [];
   /** Whether the record before each change is to be noted. */
   #isKeeping = false;
   #before: RecordsBefore[] = [];
@@ -25,6 +32,7 @@ export class EffectNotes {
     this.#clearedAt = undefined;
     this.#isKeeping = keepsRecords;
     this.#before = [];
+    if (this.#open.length > 0) this.#open = [];
   }
 
   /** Begins the notes about an entry. */
@@ -35,6 +43,16 @@ export class EffectNotes {
   /** Notes that the entry has other effects than its command suggests. */
   note(effects: Effects): void {
     this.#encoder.put(this.#index, effects);
+  }
+
+  /** Notes that the entry has set a key, and that nobody has looked whether that created it. */
+  open(key: Uint8Array): void {
+    this.#open.push({ index: this.#index, key });
+  }
+
+  /** Puts of which it is not known whether they created their key. The keys are lent. */
+  get openPuts(): readonly OpenPut[] {
+    return this.#open;
   }
 
   /** Notes that the entry has replaced all keys. */

@@ -38,10 +38,15 @@ export class TxnRecords {
   #readBytes = 0;
   #resultBytes = 0;
 
+  /** Place in the store before the transaction; undefined when the store cannot go back. */
+  readonly #mark: number | undefined;
+
   constructor(
     private readonly records: RecordStore,
     private readonly leases: LeaseStore,
-  ) {}
+  ) {
+    this.#mark = records.mark?.();
+  }
 
   /** Returns a record, valid until the next call. @throws TxnLimitExceeded */
   get(key: Uint8Array): KeyRecord | undefined {
@@ -122,9 +127,11 @@ export class TxnRecords {
     for (const { key, before } of this.#changes.reverse()) {
       const lease = this.leases.count > 0 ? (this.records.get(key)?.lease ?? 0) : 0;
       assert(moveKey(key, lease, before?.lease ?? 0, this.leases) === undefined, "a key can go back to its lease");
+      if (this.#mark !== undefined) continue;
       if (before === undefined) this.records.delete(key);
       else this.records.put(key, before);
     }
+    if (this.#mark !== undefined) this.records.rollback!(this.#mark);
   }
 
   #remove(key: Uint8Array, before: KeyRecord): void {

@@ -222,6 +222,6 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     applyCommand(machine, request("c", 1, put("k", "v")));
     expect((await payloadOf(machine))[7]).toBe(sessionRules.wide);
     apply(machine, grant());
-    expect((await payloadOf(machine))[7]).toBe(sessionRules.leased);
+    expect((await payloadOf(machine))[7]).toBe(NEWEST_RULES);
   });
 });
