@@ -125,14 +125,14 @@ export class StepQueue {
       } catch (error) {
         if (this.#isClosed) return undefined;
         if (isShortage(error)) {
-          this.logger.warn({ error, index: position.index }, "no room to write the state's table: trying again");
+          this.logger.warn({ err: error, index: position.index }, "no room to write the state's table: trying again");
           await this.#pause();
           if (this.#isClosed) return undefined;
           continue;
         }
         const isFinal = hasCode(error, "CORRUPT") || hasCode(error, "STORAGE_FAILED");
         if (isFinal || attempt === MOST_ATTEMPTS) throw error;
-        this.logger.error({ error, index: position.index }, "a step of the state's store failed: trying again");
+        this.logger.err: error({ error, index: position.index }, "a step of the state's store failed: trying again");
         attempt += 1;
       }
     }
