@@ -16,8 +16,10 @@ import { NodeTls, type TlsEvent } from "../../src/rpc/security/node_tls.js";
 import type { NodeTlsFiles } from "../../src/rpc/security/tls_material.js";
 import { There } from "../../src/server/admin/verify_member.js";
 import { CairnServer, type ServerOptions } from "../../src/server/server.js";
-import { type Issued, replaceFile, TestAuthority, writeNodeFiles } from "../support/certificates.js";
+import { type Issued, TestAuthority } from "../support/certificates/authority.js";
+import { writeNodeFiles } from "../support/certificates/node_files.js";
 import { untilAsync } from "../support/conditions.js";
+import { replaceFile } from "../support/disk/replace_file.js";
 import { CLUSTER, memoryHome } from "../support/nodes/nodes.js";
 import { collect, headerTo } from "../support/nodes/served_node.js";
 
