@@ -4,7 +4,7 @@ import { CairnError } from "../base/errors.js";
 import { type InsideCall, type ServedStream, servedStream } from "./floods/served_stream.js";
 import type { CallerAccess } from "./security/caller_access.js";
 import type { CallerCertificate } from "./security/caller_certificate.js";
-import { connectionOf } from "./security/connections.js";
+import { closeConnectionOf, connectionOf } from "./security/connections.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -183,6 +183,11 @@ export class ServerCallContext implements CallContext, CancelSignal {
       this.#isRevoked = true;
       this.#cancelWith(CairnError.from(error));
     }
+  }
+
+  /** Lets no further call come on the call's connection, which closes when those under way have ended. */
+  closeConnection(): void {
+    closeConnectionOf(this.#call);
   }
 
   /** Whether the call was ended because its caller no longer may make it. */

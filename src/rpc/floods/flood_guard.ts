@@ -26,10 +26,18 @@ const FREE_PART = 0.75;
 
 const ignore = () => {};
 
+/** Tells calls of peers from all others. */
+export type PeerTest = (path: string, session: ServerHttp2Session, headers: IncomingHttpHeaders) => boolean;
+
 export interface FloodGuardOptions {
   readonly limits?: Partial<FloodLimits> | undefined;
-  /** Whether calls of this path are those of a peer, which has room that clients have not. */
-  readonly isPeer?: (path: string) => boolean;
+  /** Whether a call is that of a peer, which has room that clients have not. Default: none is. */
+  readonly isPeer?: PeerTest;
+  /**
+   * Returns how many connections may be those of peers now, if that is less than the limit
+   * `peerConnections`. To be given where anybody can pass for a peer.
+   */
+  readonly peerRoom?: (() => number) | undefined;
   /** Whether calls of this path may take their time. */
   readonly isPatient?: (path: string) => boolean;
 }
@@ -46,7 +54,7 @@ export class FloodGuard implements Shared {
   readonly #streams = new Set<ServedStream>();
   readonly #requests: RequestBudget;
   readonly #peerRequests: RequestBudget;
-  readonly #isPeer: (path: string) => boolean;
+  readonly #isPeer: PeerTest;
   readonly #isPatient: (path: string) => boolean;
   #peerStreams = 0;
   /** Streams of requests with a message that waits for room, in the order in which they came. */
@@ -55,10 +63,10 @@ export class FloodGuard implements Shared {
   #searchedAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor({ limits, isPeer = () => false, isPatient = () => false }: FloodGuardOptions = {}) {
+  constructor({ limits, isPeer = () => false, peerRoom, isPatient = () => false }: FloodGuardOptions = {}) {
     this.limits = floodLimits(limits);
     this.answers = new AnswerRoom(this.limits);
-    this.#connections = new Connections(this.limits);
+    this.#connections = new Connections(this.limits, peerRoom);
     const reserve = Math.min(this.limits.smallRequestReserveBytes, this.limits.requestBytes / 4);
     this.#requests = new RequestBudget(this.limits.requestBytes, reserve);
     this.#peerRequests = new RequestBudget(this.limits.peerRequestBytes, 0);
@@ -97,7 +105,9 @@ export class FloodGuard implements Shared {
       return false;
     }
     const path = headers[":path"] as string | undefined;
-    const isPeer = path !== undefined && this.#isPeer(path);
+    const { session } = connection;
+    const refusal = this.#connections.admit(connection, path !== undefined && this.#isPeer(path, session, headers));
+    const isPeer = connection.kind === "peer";
     const now = Date.now();
     const served = new ServedStream(
       stream,
@@ -109,8 +119,7 @@ export class FloodGuard implements Shared {
       this,
     );
     this.#add(served);
-    const refusal = this.#connections.admit(connection, isPeer);
-    if (connection.kind === "peer") connection.widen();
+    if (isPeer) connection.widen();
     if (refusal !== undefined) {
       refuseStream(stream, refusal);
       connection.close();

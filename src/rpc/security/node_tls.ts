@@ -12,6 +12,7 @@ import {
   commonNameOf,
   type NodeName,
   nodeNamed,
+  plainFingerprint,
 } from "./caller_certificate.js";
 import { ExpiryWatch, expiryWarning } from "./expiry.js";
 import { type MemberCredentials, PEER_SERVER_NAME, type PeerIdentity, ToMember } from "./member_credentials.js";
@@ -65,6 +66,7 @@ export class NodeTls implements MemberCredentials {
   #looking: Promise<void> = Promise.resolve();
   /** Looks that have not ended. */
   #underWay = 0;
+  #isRevoked: (fingerprint: string) => boolean = () => false;
   #refusals = { untold: 0, toldMs: Number.NEGATIVE_INFINITY };
 
   private constructor(
@@ -130,7 +132,16 @@ export class NodeTls implements MemberCredentials {
 
   /** See {@link MemberCredentials.to}. */
   to(member: string | undefined): grpc.ChannelCredentials {
-    return new ToMember(member, () => this.#peerIdentity());
+    return new ToMember(
+      member,
+      () => this.#peerIdentity(),
+      (fingerprint) => this.#isRevoked(fingerprint),
+    );
+  }
+
+  /** Has new connections to members refuse certificates that are revoked. @internal */
+  refuse(isRevoked: (fingerprint: string) => boolean): void {
+    this.#isRevoked = isRevoked;
   }
 
   /** Looks for changed files now, rather than at the next interval. Never rejects. */
@@ -181,7 +192,8 @@ export class NodeTls implements MemberCredentials {
     const isClient = isSignedBy(certificate, clientAuthorities, chain);
     if (!isPeer && !isClient) return undefined;
     const authority = isPeer && (node !== undefined || !isClient) ? "peer" : "client";
-    return { authority, commonName: commonNameOf(certificate), names, node };
+    const fingerprint = plainFingerprint(certificate.fingerprint256);
+    return { authority, commonName: commonNameOf(certificate), names, fingerprint, node };
   }
 
   #peerIdentity(): PeerIdentity {
