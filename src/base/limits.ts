@@ -80,7 +80,7 @@ export const limits = Object.freeze({
    * Bytes of clients' request messages that are being received, or that calls hold, at one node;
    * and those of peers.
    */
-  requestBytes: 128 * MiB,
+  requestBytes: 96 * MiB,
   peerRequestBytes: 64 * MiB,
   /** Part of these that only messages up to the second number may use. */
   smallRequestReserveBytes: 16 * MiB,
@@ -106,7 +106,7 @@ export const limits = Object.freeze({
   keepAliveStreams: 2_048,
   /** Bytes of calls under way of one Session stream, and of all; above it, a stream is not read. */
   sessionStreamBytes: 16 * MiB,
-  sessionStreamsBytes: 96 * MiB,
+  sessionStreamsBytes: 64 * MiB,
   /** Snapshots that clients download from one node at a time. */
   downloads: 8,
   /**

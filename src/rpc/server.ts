@@ -12,7 +12,7 @@ import type {
 } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError, type CairnErrorCode } from "../base/errors.js";
-import { type CallContext, ServerCallContext } from "./call_context.js";
+import { type AnswerPlace, type CallContext, ServerCallContext } from "./call_context.js";
 import { type AnyMessage, decodeMessage, EncodedMessage, encodeMessage, methodName, methodPath } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
@@ -241,12 +241,15 @@ class ServedMethod {
     context.onCancelled(stop);
     const { answers: place } = context;
     for (;;) {
-      for (let room = place?.answerRoom(); room !== undefined; room = place?.answerRoom()) {
-        await room;
-        if (place?.isGone === true) return stop();
-      }
+      const room = place?.answerRoom();
+      if (room !== undefined && !(await hasRoom(place!, room))) return stop();
       const { done, value } = await iterator.next();
       if (done === true || context.cancellation !== undefined) return;
+      // One change is the answer of many watches, each of which found room before it came.
+      if (value instanceof EncodedMessage) {
+        const shared = place?.answerRoom();
+        if (shared !== undefined && !(await hasRoom(place!, shared))) return stop();
+      }
       try {
         if (value instanceof EncodedMessage) await outgoing.send(value.bytes, value.written);
         else await outgoing.send(encodeMessage(this.#method.output, value));
@@ -265,6 +268,15 @@ class ServedMethod {
     this.#observer?.ended(begunMs, failure.code);
     return failure;
   }
+}
+
+/** Waits for room until there is some; returns false when nobody can get an answer any longer. */
+async function hasRoom(place: AnswerPlace, room: Promise<void>): Promise<boolean> {
+  for (let next: Promise<void> | undefined = room; next !== undefined; next = place.answerRoom()) {
+    await next;
+    if (place.isGone) return false;
+  }
+  return true;
 }
 
 /** The writable side of a grpc-js server stream. */

@@ -4,6 +4,7 @@ import type { SessionRequest, SessionResponseSchema } from "../../../gen/cairn/v
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { answerWithRoom, type CallContext } from "../../rpc/call_context.js";
+import { IncomingMessages } from "../../rpc/incoming_messages.js";
 import type { CallerAccess } from "../../rpc/security/caller_access.js";
 import { Places } from "../places.js";
 import { IngressCalls, isSameSource } from "./ingress_calls.js";
@@ -89,7 +90,7 @@ class SessionStream {
   constructor(
     private readonly node: KeyValueNode,
     unary: UnaryCalls,
-    requests: AsyncIterable<SessionRequest>,
+    private readonly requests: AsyncIterable<SessionRequest>,
     private readonly context: CallContext,
     private readonly load: SessionLoad,
   ) {
@@ -169,8 +170,7 @@ class SessionStream {
     let identity: SessionIdentity | undefined;
     try {
       for (;;) {
-        const turn = identity?.clientId === undefined ? undefined : this.load.turn();
-        if (turn !== undefined) await turn;
+        if (identity?.clientId !== undefined) await this.#turn();
         const { done, value: request } = await this.#requests.next();
         if (done === true || this.#readingEnded) break;
         if (identity === undefined) {
@@ -186,6 +186,20 @@ class SessionStream {
       this.#failure ??= error;
       this.stopReading();
     }
+  }
+
+  /**
+   * Resolves when it is a client's turn to have its next message taken. The message has arrived by
+   * then, and counts among the requests that the server holds: else all streams that wait for their
+   * next message would have had their turn long before it comes.
+   */
+  async #turn(): Promise<void> {
+    if (this.requests instanceof IncomingMessages) {
+      const arrival = this.requests.arrival();
+      if (arrival !== undefined) await arrival;
+    }
+    const turn = this.load.turn();
+    if (turn !== undefined) await turn;
   }
 
   /**

@@ -44,11 +44,13 @@ export class FickleStreams {
   }
 
   async #keep(kind: string, need: Need, open: (channel: SharedChannel) => OpenStream): Promise<void> {
+    // Made once, as a client does that lives on while its files are replaced one after the other.
+    const settings = protectedSettings(this.connection, this.cluster.endpoints);
     while (!this.#isStopped) {
       const { running } = this.cluster;
       if (running.length > 0) {
         const { id, address } = this.random.pick(running);
-        const channel = openChannel(address, protectedSettings(this.connection, [address]));
+        const channel = openChannel(address, settings);
         try {
           await this.#follow(`the ${kind} of ${this.name} at ${id}`, need, open(channel));
         } finally {
