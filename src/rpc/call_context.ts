@@ -45,6 +45,8 @@ export interface CallContext {
 
 /** Bounds what waits until callers read it. */
 export interface AnswerPlace {
+  /** Whether there is room for another answer now. */
+  readonly hasRoom: boolean;
   /** Resolves when there may be room, to be asked again; undefined: there is room now. */
   answerRoom(): Promise<void> | undefined;
   /** Nobody can get an answer any longer; the call's cancellation may follow. */

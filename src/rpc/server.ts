@@ -239,24 +239,44 @@ class ServedMethod {
     // it resume.
     const stop = () => void iterator.return?.()?.then(undefined, () => {});
     context.onCancelled(stop);
+    while (await this.#sendNext(iterator, outgoing, context, stop)) {
+      // Each answer has a frame of its own: see there.
+    }
+  }
+
+  /**
+   * Sends the next answer. Returns false when it was the last. It is no part of the loop, because a
+   * loop that waits keeps the last answer in memory until the next one comes.
+   */
+  async #sendNext(
+    iterator: AsyncIterator<AnyMessage | EncodedMessage>,
+    outgoing: OutgoingMessages,
+    context: ServerCallContext,
+    stop: () => void,
+  ): Promise<boolean> {
     const { answers: place } = context;
-    for (;;) {
-      const room = place?.answerRoom();
-      if (room !== undefined && !(await hasRoom(place!, room))) return stop();
-      const { done, value } = await iterator.next();
-      if (done === true || context.cancellation !== undefined) return;
-      // One change is the answer of many watches, each of which found room before it came.
-      if (value instanceof EncodedMessage) {
+    const room = place?.answerRoom();
+    if (room !== undefined && !(await hasRoom(place!, room))) {
+      stop();
+      return false;
+    }
+    const { done, value } = await iterator.next();
+    if (done === true || context.cancellation !== undefined) return false;
+    try {
+      if (!(value instanceof EncodedMessage)) await outgoing.send(encodeMessage(this.#method.output, value));
+      else {
+        // One change is the answer of many watches, each of which found room before it came.
         const shared = place?.answerRoom();
-        if (shared !== undefined && !(await hasRoom(place!, shared))) return stop();
+        if (shared !== undefined && !(await hasRoom(place!, shared))) {
+          stop();
+          return false;
+        }
+        await outgoing.send(value.bytes, value.written);
       }
-      try {
-        if (value instanceof EncodedMessage) await outgoing.send(value.bytes, value.written);
-        else await outgoing.send(encodeMessage(this.#method.output, value));
-      } catch (error) {
-        stop();
-        throw error;
-      }
+      return true;
+    } catch (error) {
+      stop();
+      throw error;
     }
   }
 
