@@ -21,6 +21,8 @@ const UNACKNOWLEDGED_CALLS = 16;
 const FIELD_BYTES = 32;
 /** Calls with headers that are too large, after which a connection is closed. */
 const LARGE_HEADERS = 16;
+/** A connection is closed at once when a call has headers of so many times the limit. */
+const HOSTILE_FACTOR = 8;
 /** Part of the streams that connections may have regardless of their share. */
 const FREE_PART = 0.75;
 
@@ -97,11 +99,14 @@ export class FloodGuard implements Shared {
     // A stream that breaks before grpc-js listens to it must not end the process.
     stream.on("error", ignore);
     const connection = stream.session && this.#bySession.get(stream.session as ServerHttp2Session);
-    // The connection is gone.
-    if (connection === undefined) return false;
-    if (!this.#mayHaveHeaders(connection, rawHeaders)) {
-      stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-      if (++connection.largeHeaders > LARGE_HEADERS) connection.destroy();
+    // The connection is gone, or goes at the end of this turn: Node hands over hundreds of calls of
+    // one read before that, and an answer to each would cost a write.
+    if (connection === undefined || connection.isEnding) return false;
+    const bytes = headerBytesOf(rawHeaders);
+    if (!this.#mayHaveHeaders(connection, rawHeaders.length / 2, bytes)) {
+      if (++connection.largeHeaders > LARGE_HEADERS || bytes > this.limits.headerBytes * HOSTILE_FACTOR) {
+        connection.destroy();
+      } else stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
       return false;
     }
     const path = headers[":path"] as string | undefined;
@@ -235,11 +240,9 @@ export class FloodGuard implements Shared {
     if (++stream.connection.cutOff > this.limits.slowReaderStreams) stream.connection.destroy();
   }
 
-  /** Whether a call may have these headers: names and values in turn. */
-  #mayHaveHeaders(connection: Connection, rawHeaders: readonly string[]): boolean {
+  /** Whether a call may have headers of this number and size. */
+  #mayHaveHeaders(connection: Connection, pairs: number, bytes: number): boolean {
     const { headerPairs, headerBytes } = this.limits;
-    const pairs = rawHeaders.length / 2;
-    const bytes = rawHeaders.reduce((sum, text) => sum + text.length, pairs * FIELD_BYTES);
     if (pairs > headerPairs || bytes > headerBytes) return false;
     if (connection.hasAcknowledged) return true;
     connection.headerBytes += bytes;
@@ -291,4 +294,9 @@ export class FloodGuard implements Shared {
     const text = `the call had no answer in callMs (${callMs} ms), or with a deadline in callMsMax (${callMsMax} ms)`;
     return new CairnError("TIMEOUT", `${text}: a write may or may not take effect`);
   }
+}
+
+/** Returns the size of headers, names and values in turn, as HTTP/2 counts it. */
+function headerBytesOf(rawHeaders: readonly string[]): number {
+  return rawHeaders.reduce((sum, text) => sum + text.length, (rawHeaders.length / 2) * FIELD_BYTES);
 }
