@@ -187,7 +187,10 @@ export class ServerCallContext implements CallContext, CancelSignal {
     }
   }
 
-  /** Lets no further call come on the call's connection, which closes when those under way have ended. */
+  /**
+   * Lets no further call come on the call's connection, which closes when those under way have
+   * ended.
+   */
   closeConnection(): void {
     closeConnectionOf(this.#call);
   }

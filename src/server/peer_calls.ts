@@ -8,7 +8,7 @@ import type { AccessControl } from "./access/access_control.js";
 
 const PEER_PATH = `/${RaftService.typeName}/`;
 
-/** What is known of the members of a node's cluster. */
+/** The facts by which a node knows members of its cluster. */
 export interface PeerProofs {
   readonly node: { readonly raft: Pick<RaftView, "membership"> };
   readonly security: NodeTls | undefined;

@@ -31,7 +31,7 @@ export function commonNameOf(certificate: X509Certificate): string | undefined {
   return Array.isArray(found) ? found[0] : found;
 }
 
-/** Returns a fingerprint of Node's form, pairs of digits with colons, as {@link CallerCertificate} has it. */
+/** Returns a fingerprint, which may have colons, as {@link CallerCertificate} has it. */
 export function plainFingerprint(fingerprint: string): string {
   return fingerprint.replaceAll(":", "").toLowerCase();
 }
