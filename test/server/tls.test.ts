@@ -77,6 +77,18 @@ async function failureOf(call: Promise<unknown>): Promise<string> {
 
 const ONE_KEY = { key: Buffer.from("k"), value: Buffer.from("v") };
 
+test("a node that starts while its files are replaced takes them when they fit together", async () => {
+  const files = await filesOf();
+  const next = await peers.node(CLUSTER, "n1");
+  await replaceFile(files.certificate, next.certificate);
+  const opening = NodeTls.open(files, { node: "n1" });
+  await replaceFile(files.key, next.key);
+  const security = await opening;
+  security.close();
+  await replaceFile(files.key, (await peers.node(CLUSTER, "n1")).key);
+  expect(await failureOf(NodeTls.open(files, { node: "n1" }))).toMatch(/cannot be used together/);
+});
+
 describe("a server with TLS", () => {
   test("serves clients of its authority, and neither others nor those without a certificate", async () => {
     const { address, events } = await serve(await filesOf());

@@ -1,6 +1,7 @@
 import { createHash, type X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { SecureServerOptions } from "node:http2";
+import { setTimeout as pause } from "node:timers/promises";
 import type { SecureContext, SecureContextOptions } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../../base/errors.js";
@@ -18,6 +19,13 @@ import { ExpiryWatch, expiryWarning } from "./expiry.js";
 import { type MemberCredentials, PEER_SERVER_NAME, type PeerIdentity, ToMember } from "./member_credentials.js";
 import { ReplaceableServerCredentials } from "./server_credentials.js";
 import { type CertificateInfo, materialOf, type NodeTlsFiles, type TlsMaterial } from "./tls_material.js";
+
+/**
+ * A node that starts looks so often at files that do not fit together, after such pauses, in
+ * milliseconds, before it refuses them.
+ */
+const OPEN_LOOKS = 3;
+const OPEN_AGAIN_MS = 250;
 
 /** An event of a node's TLS, for an operator. */
 export type TlsEvent =
@@ -97,7 +105,19 @@ export class NodeTls implements MemberCredentials {
       const text = "a certificate for members needs its key, and the key its certificate";
       throw new CairnError("INVALID_ARGUMENT", `${text}: give both (--tls-peer-cert and --tls-peer-key), or neither`);
     }
-    return new NodeTls(files, options, await contentsOf(files));
+    let contents = await contentsOf(files);
+    for (let looks = 1; ; looks++) {
+      try {
+        return new NodeTls(files, options, contents);
+      } catch (error) {
+        // They may be being replaced, one after the other.
+        await pause(OPEN_AGAIN_MS);
+        const before = digestOf(contents);
+        contents = await contentsOf(files);
+        if (digestOf(contents) !== before) looks = 0;
+        else if (looks >= OPEN_LOOKS) throw error;
+      }
+    }
   }
 
   /** The node and the cluster that its certificate for members names; undefined without one. */

@@ -14,7 +14,7 @@ async function writeMuch(kv: Kv, count = 60): Promise<number> {
   for (let at = 0; at < count; at++) {
     const { version } = await kv.put({ key: bytes(`k${at % 7}`), value: Buffer.alloc(2_000, `${at}`) });
     last = version;
-    if (at % 10 === 4) await kv.delete({ key: bytes("k3") });
+    if (at % 10 === 9) await kv.delete({ key: bytes("k3") });
   }
   return Number(last);
 }
