@@ -37,6 +37,12 @@ export const limits = Object.freeze({
   /** Connections of peers to one node: those on which every call is one to RaftService. */
   peerConnections: 512,
   /**
+   * Without certificates, everybody can pass for a peer, so there are at most as many of these for
+   * each member of the cluster, and so many more.
+   */
+  peerConnectionsPerMember: 8,
+  peerConnectionsSpare: 32,
+  /**
    * Connections above these limits that may still show what they are. They are closed unless they
    * call RaftService within the second number, in milliseconds.
    */
@@ -74,7 +80,7 @@ export const limits = Object.freeze({
    * Bytes of clients' request messages that are being received, or that calls hold, at one node;
    * and those of peers.
    */
-  requestBytes: 128 * MiB,
+  requestBytes: 96 * MiB,
   peerRequestBytes: 64 * MiB,
   /** Part of these that only messages up to the second number may use. */
   smallRequestReserveBytes: 16 * MiB,
@@ -100,7 +106,7 @@ export const limits = Object.freeze({
   keepAliveStreams: 2_048,
   /** Bytes of calls under way of one Session stream, and of all; above it, a stream is not read. */
   sessionStreamBytes: 16 * MiB,
-  sessionStreamsBytes: 96 * MiB,
+  sessionStreamsBytes: 64 * MiB,
   /** Snapshots that clients download from one node at a time. */
   downloads: 8,
   /**
@@ -621,6 +627,7 @@ assert(
   limits.peerBytesInFlight + limits.appendBytes < limits.peerRequestBytes,
   "a leader's messages fit at a follower",
 );
+assert(limits.peerConnectionsPerMember + limits.peerConnectionsSpare <= limits.peerConnections, "peers have that room");
 assert(limits.watches + limits.streamsPerConnection <= limits.streams, "watches leave room for calls");
 assert(limits.clientWriteBytesInFlight <= limits.sessionStreamBytes, "a client's writes fit its stream, in bytes too");
 assert(limits.appendBatchBytes <= limits.peerBytesInFlight, "a message fits what may be in flight");

@@ -86,7 +86,9 @@ export async function launch<Result, Machine extends StateMachine<Result>>(
   try {
     around.security = tls && (await openNodeTls(tls, node));
     around.access = openAccess(options);
-    around.members = around.security ?? tokenCredentials(options);
+    const { access, security } = around;
+    if (access !== undefined) security?.refuse((fingerprint) => access.policy.revoked.has(fingerprint));
+    around.members = security ?? tokenCredentials(options);
     await around.show(options);
     if (ingress === undefined) return new WholeMember(await startMember(options, around), around);
     // Before the member starts: an address that cannot be had must not show only after a recovery.

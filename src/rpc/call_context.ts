@@ -4,7 +4,7 @@ import { CairnError } from "../base/errors.js";
 import { type InsideCall, type ServedStream, servedStream } from "./floods/served_stream.js";
 import type { CallerAccess } from "./security/caller_access.js";
 import type { CallerCertificate } from "./security/caller_certificate.js";
-import { connectionOf } from "./security/connections.js";
+import { closeConnectionOf, connectionOf } from "./security/connections.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -45,6 +45,8 @@ export interface CallContext {
 
 /** Bounds what waits until callers read it. */
 export interface AnswerPlace {
+  /** Whether there is room for another answer now. */
+  readonly hasRoom: boolean;
   /** Resolves when there may be room, to be asked again; undefined: there is room now. */
   answerRoom(): Promise<void> | undefined;
   /** Nobody can get an answer any longer; the call's cancellation may follow. */
@@ -183,6 +185,14 @@ export class ServerCallContext implements CallContext, CancelSignal {
       this.#isRevoked = true;
       this.#cancelWith(CairnError.from(error));
     }
+  }
+
+  /**
+   * Lets no further call come on the call's connection, which closes when those under way have
+   * ended.
+   */
+  closeConnection(): void {
+    closeConnectionOf(this.#call);
   }
 
   /** Whether the call was ended because its caller no longer may make it. */

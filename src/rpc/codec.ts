@@ -16,15 +16,35 @@ import { overLimit } from "../base/telemetry/refusals.js";
 /** A message to send, of any type. */
 export type AnyMessage = MessageInitShape<DescMessage>;
 
+/** Bytes before a message of gRPC: whether it is compressed, and its length. */
+const HEAD_BYTES = 5;
+
+/** A smaller message is copied for each stream. */
+const SHARED_BYTES = 4_096;
+
+const frames = new WeakMap<Buffer, Buffer>();
+
 /**
- * A message that is encoded already: one answer to many streams is encoded once. `written` is
- * called when the network has taken it.
+ * A message that is encoded already: one answer to many streams is encoded once, and is once in
+ * memory. `written` is called when the network has taken it.
  */
 export class EncodedMessage {
   constructor(
     readonly bytes: Buffer,
     readonly written: () => void,
-  ) {}
+  ) {
+    if (bytes.byteLength < SHARED_BYTES || frames.has(bytes)) return;
+    const frame = Buffer.allocUnsafe(HEAD_BYTES + bytes.byteLength);
+    frame.writeUInt8(0, 0);
+    frame.writeUInt32BE(bytes.byteLength, 1);
+    bytes.copy(frame, HEAD_BYTES);
+    frames.set(bytes, frame);
+  }
+}
+
+/** Returns a message as gRPC frames it, if it goes to many streams. */
+export function sharedFrame(message: unknown): Buffer | undefined {
+  return Buffer.isBuffer(message) ? frames.get(message) : undefined;
 }
 
 /** Returns a method's name as errors show it: `cairn.v1.KeyValueService/Put`. */

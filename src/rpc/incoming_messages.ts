@@ -25,6 +25,8 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
   #readHeldBack = false;
   /** The consumer's call of next() that waits for a message. */
   #waiting: { resolve(result: IteratorResult<Message>): void; reject(error: unknown): void } | undefined;
+  /** Consumers that want to know that there is a message, and do not take it yet. */
+  #awaiting: (() => void)[] = [];
   #state: { is: "open" } | { is: "ended" } | { is: "failed"; error: unknown } | { is: "abandoned" } = { is: "open" };
 
   constructor(source: MessageSource<Message>) {
@@ -49,12 +51,14 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     }
     this.#queue.push(bytes);
     this.#queuedBytes += bufferedBytes(bytes);
+    this.#arrived();
   }
 
   /** Ends the stream: there are no more messages. */
   end(): void {
     if (this.#state.is !== "open") return;
     this.#state = { is: "ended" };
+    this.#arrived();
     if (this.#waiting !== undefined) this.#takeWaiting().resolve({ done: true, value: undefined });
   }
 
@@ -62,6 +66,7 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
   fail(error: unknown): void {
     if (this.#state.is !== "open") return;
     this.#state = { is: "failed", error };
+    this.#arrived();
     if (this.#waiting !== undefined) this.#takeWaiting().reject(error);
   }
 
@@ -73,6 +78,15 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     this.#discard();
     if (this.#state.is === "ended") this.#state = { is: "open" };
     this.fail(error);
+  }
+
+  /**
+   * Resolves when next() will wait for nothing; undefined: now. A message that was not taken still
+   * counts among the requests that the server holds.
+   */
+  arrival(): Promise<void> | undefined {
+    if (this.#queue.length > 0 || this.#state.is !== "open") return undefined;
+    return new Promise((resolve) => this.#awaiting.push(resolve));
   }
 
   next(): Promise<IteratorResult<Message>> {
@@ -91,6 +105,7 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     const wasOpen = this.#state.is === "open";
     this.#discard();
     this.#state = { is: "abandoned" };
+    this.#arrived();
     if (this.#waiting !== undefined) this.#takeWaiting().resolve({ done: true, value: undefined });
     if (wasOpen) this.#source.abandoned();
     return Promise.resolve({ done: true, value: undefined });
@@ -112,6 +127,13 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     } catch (error) {
       to.reject(error);
     }
+  }
+
+  #arrived(): void {
+    if (this.#awaiting.length === 0) return;
+    const awaiting = this.#awaiting;
+    this.#awaiting = [];
+    for (const resolve of awaiting) resolve();
   }
 
   #takeWaiting() {

@@ -13,7 +13,7 @@ import type {
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError, type CairnErrorCode } from "../base/errors.js";
 import { type Tracing, tracingOf } from "../base/telemetry/tracing.js";
-import { type CallContext, ServerCallContext } from "./call_context.js";
+import { type AnswerPlace, type CallContext, ServerCallContext } from "./call_context.js";
 import { type AnyMessage, decodeMessage, EncodedMessage, encodeMessage, methodName, methodPath } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
@@ -250,21 +250,44 @@ class ServedMethod {
     // it resume.
     const stop = () => void iterator.return?.()?.then(undefined, () => {});
     context.onCancelled(stop);
+    while (await this.#sendNext(iterator, outgoing, context, stop)) {
+      // Each answer has a frame of its own: see there.
+    }
+  }
+
+  /**
+   * Sends the next answer. Returns false when it was the last. It is no part of the loop, because a
+   * loop that waits keeps the last answer in memory until the next one comes.
+   */
+  async #sendNext(
+    iterator: AsyncIterator<AnyMessage | EncodedMessage>,
+    outgoing: OutgoingMessages,
+    context: ServerCallContext,
+    stop: () => void,
+  ): Promise<boolean> {
     const { answers: place } = context;
-    for (;;) {
-      for (let room = place?.answerRoom(); room !== undefined; room = place?.answerRoom()) {
-        await room;
-        if (place?.isGone === true) return stop();
+    const room = place?.answerRoom();
+    if (room !== undefined && !(await hasRoom(place!, room))) {
+      stop();
+      return false;
+    }
+    const { done, value } = await iterator.next();
+    if (done === true || context.cancellation !== undefined) return false;
+    try {
+      if (!(value instanceof EncodedMessage)) await outgoing.send(encodeMessage(this.#method.output, value));
+      else {
+        // One change is the answer of many watches, each of which found room before it came.
+        const shared = place?.answerRoom();
+        if (shared !== undefined && !(await hasRoom(place!, shared))) {
+          stop();
+          return false;
+        }
+        await outgoing.send(value.bytes, value.written);
       }
-      const { done, value } = await iterator.next();
-      if (done === true || context.cancellation !== undefined) return;
-      try {
-        if (value instanceof EncodedMessage) await outgoing.send(value.bytes, value.written);
-        else await outgoing.send(encodeMessage(this.#method.output, value));
-      } catch (error) {
-        stop();
-        throw error;
-      }
+      return true;
+    } catch (error) {
+      stop();
+      throw error;
     }
   }
 
@@ -276,6 +299,15 @@ class ServedMethod {
     this.#observer?.ended(begunMs, failure.code);
     return failure;
   }
+}
+
+/** Waits for room until there is some; returns false when nobody can get an answer any longer. */
+async function hasRoom(place: AnswerPlace, room: Promise<void>): Promise<boolean> {
+  for (let next: Promise<void> | undefined = room; next !== undefined; next = place.answerRoom()) {
+    await next;
+    if (place.isGone) return false;
+  }
+  return true;
 }
 
 /** The writable side of a grpc-js server stream. */

@@ -30,6 +30,7 @@ import { keyValueServices } from "./key_value_services.js";
 import type { KeyValueNode } from "./kv/key_value_node.js";
 import type { MachineServices } from "./machine_services.js";
 import { warnOfExposure } from "./node_security.js";
+import { type PeerProofs, peerCalls } from "./peer_calls.js";
 import { peerEndpoint } from "./peer_endpoint.js";
 import type { ServedNode } from "./served_node.js";
 
@@ -145,12 +146,13 @@ export class CairnServer {
     checkExposure(listen, { tls: security !== undefined, insecure });
     const server = new grpc.Server(serverOptions);
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
-    const floodGuard = guardAgainstFloods(server, options.limits, logger);
+    const opened = options.access === undefined ? undefined : openAccess(options.access, options);
+    const access = options.accessControl ?? opened;
+    const floodGuard = guardAgainstFloods(server, { node, security, access }, options.limits, logger);
     noteCallers(server, security);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
-    const opened = options.access === undefined ? undefined : openAccess(options.access, options);
-    const access = options.accessControl ?? opened;
+    if (access !== undefined) security?.refuse((fingerprint) => access.policy.revoked.has(fingerprint));
     const guard = access?.guardOf(node, security);
     const { members = security } = options;
     const machine = options.machineServices ?? keyValueServices(node as KeyValueNode, members);
@@ -169,17 +171,21 @@ export class CairnServer {
     addService(server, AdminService, admin, { ...common, isTraced: true });
     const services = [RaftService, ...machine.services, AdminService];
     const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services, access);
-    const port = await bind(server, listen, security?.serverCredentials);
+    const closeAccess = () => opened?.close();
+    const port = await bind(server, listen, security?.serverCredentials).catch((error: unknown) => {
+      closeAccess();
+      throw error;
+    });
     if (options.ingressSocket !== undefined) {
       await bind(server, `unix:${options.ingressSocket}`, ingressCredentials).catch((error: unknown) => {
         server.forceShutdown();
+        closeAccess();
         throw error;
       });
     }
     if (security === undefined) warnOfExposure(listen, logger);
     setServing(true);
     const host = listen.slice(0, listen.lastIndexOf(":"));
-    const closeAccess = () => opened?.close();
     const parts = [setServing, stopping, machine, comparison, closeAccess, floodGuard, calls] as const;
     return new CairnServer(server, `${host}:${port}`, ...parts);
   }
@@ -217,16 +223,17 @@ export class CairnServer {
   }
 }
 
-/** Calls to these services are those of members, or of operators, whose calls may take long. */
-const PEER_PATH = `/${RaftService.typeName}/`;
+/** Calls to this service are those of operators, and may take long. */
 const OPERATOR_PATH = `/${AdminService.typeName}/`;
 
-function guardAgainstFloods(server: grpc.Server, limits: ServerOptions["limits"], logger: Logger): FloodGuard {
-  const guard = new FloodGuard({
-    limits,
-    isPeer: (path) => path.startsWith(PEER_PATH),
-    isPatient: (path) => path.startsWith(OPERATOR_PATH),
-  });
+function guardAgainstFloods(
+  server: grpc.Server,
+  proofs: PeerProofs,
+  limits: ServerOptions["limits"],
+  logger: Logger,
+): FloodGuard {
+  const isPatient = (path: string) => path.startsWith(OPERATOR_PATH);
+  const guard = new FloodGuard({ limits, ...peerCalls(proofs), isPatient });
   if (!guardServer(server, guard)) {
     logger.warn({}, "this version of grpc-js is built differently: the limits against floods do not hold");
   }

@@ -110,7 +110,8 @@ export class Store implements StoreEngine {
     });
     try {
       const { newest, previous, unnamed, damage } = await findStates(fs, directory, rules, tables);
-      for (const error of damage) logger.error({ err: error }, "a manifest of the state cannot be used: the one before is");
+      for (const error of damage)
+        logger.error({ err: error }, "a manifest of the state cannot be used: the one before is");
       // The process before may have died between the renaming of the newest manifest and this.
       await fs.syncDirectory(directory);
       for (const name of unnamed) await fs.unlink(`${directory}/${name}`);

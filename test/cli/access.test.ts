@@ -31,6 +31,7 @@ test("cairn access check shows all callers of a file, and names the place of a m
   expect(JSON.parse(shown.stdout)).toEqual({
     health: "open",
     reflection: "known",
+    revoked: [],
     callers: [
       { name: "ops", roles: ["admin"], reads: [], writes: [] },
       { name: "m", roles: ["peer"], reads: [], writes: [] },

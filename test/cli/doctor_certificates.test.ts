@@ -8,7 +8,8 @@ import { configFindings } from "../../src/cli/commands/doctor/config_findings.js
 import { configuredNode } from "../../src/cli/commands/doctor/configured_node.js";
 import type { DoctorFinding } from "../../src/cli/commands/doctor/findings.js";
 import { expiryWarning } from "../../src/rpc/security/expiry.js";
-import { TestAuthority, writeNodeFiles } from "../support/certificates.js";
+import { TestAuthority } from "../support/certificates/authority.js";
+import { writeNodeFiles } from "../support/certificates/node_files.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 
 const DAY_MS = 24 * 3_600_000;

@@ -12,8 +12,9 @@ import { clientCredentials } from "../../src/rpc/security/client_tls.js";
 import { newToken } from "../../src/server/access/tokens.js";
 import { logFields } from "../../src/system/log_fields.js";
 import { failure, until } from "../support/conditions.js";
+import { replaceFile } from "../support/disk/replace_file.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
-import { accessText, replaceFile, testCaller } from "../support/nodes/guarded.js";
+import { accessText, testCaller } from "../support/nodes/guarded.js";
 import { type RunningNode, runCommand, startNode } from "../support/processes/processes.js";
 
 const writer = testCaller("writer", { role: "writer", prefixes: ["app/"] });

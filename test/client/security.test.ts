@@ -51,7 +51,7 @@ class Listener {
     });
     for (const service of SERVICES) addService(server, service, answersOf(service) as never);
     const credentials = grpc.ServerCredentials.createSsl(
-      Buffer.from(authority.stored.certificate),
+      Buffer.from(authority.pem),
       [{ private_key: Buffer.from(node.key), cert_chain: Buffer.from(node.certificate) }],
       true,
     );

@@ -6,7 +6,8 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { KeyValueService, type WatchResponse } from "../../gen/cairn/v1/kv_pb.js";
 import type { ChannelSettings } from "../../src/rpc/channel.js";
 import { type Client, openChannel } from "../../src/rpc/client.js";
-import { type NodeFiles, TestAuthority, tlsFlags, writeNodeFiles } from "../support/certificates.js";
+import { TestAuthority } from "../support/certificates/authority.js";
+import { type NodeFiles, tlsFlags, writeNodeFiles } from "../support/certificates/node_files.js";
 import { failure, untilAsync } from "../support/conditions.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { ProcessCluster } from "../support/processes/process_cluster.js";

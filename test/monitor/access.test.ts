@@ -3,10 +3,12 @@ import { request } from "node:https";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { NodeTls } from "../../src/rpc/security/node_tls.js";
 import { bearer } from "../../src/server/access/tokens.js";
-import { TestAuthority, writeNodeFiles } from "../support/certificates.js";
+import { TestAuthority } from "../support/certificates/authority.js";
+import { writeNodeFiles } from "../support/certificates/node_files.js";
 import { until } from "../support/conditions.js";
+import { replaceFile } from "../support/disk/replace_file.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
-import { accessText, replaceFile, serveGuarded, testCaller } from "../support/nodes/guarded.js";
+import { accessText, serveGuarded, testCaller } from "../support/nodes/guarded.js";
 import { monitorOf, shownLeader } from "./support.js";
 
 const operator = testCaller("ops", { role: "admin" });

@@ -50,6 +50,22 @@ describe("IncomingMessages", () => {
     }
   });
 
+  test("tells of a message that has come, and of the end, without taking it", async () => {
+    const { messages } = incoming(1_000, 1);
+    const arrived = messages.arrival();
+    expect(arrived).toBeInstanceOf(Promise);
+    await arrived;
+    expect(messages.arrival(), "there is one").toBeUndefined();
+    expect(await messages.next()).toEqual({ done: false, value: 1_000 });
+    await turn();
+    expect(messages.arrival(), "there is the end").toBeUndefined();
+    const open = new IncomingMessages({ startRead: () => {}, decode: (bytes) => bytes, abandoned: () => {} });
+    const ended = open.arrival();
+    open.fail(new Error("broken"));
+    await ended;
+    await expect(open.next()).rejects.toThrow("broken");
+  });
+
   test("returns all messages, then the end", async () => {
     const { messages } = incoming(1000, 700);
     expect(await collect(messages)).toHaveLength(700);

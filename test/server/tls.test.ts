@@ -16,8 +16,10 @@ import { NodeTls, type TlsEvent } from "../../src/rpc/security/node_tls.js";
 import type { NodeTlsFiles } from "../../src/rpc/security/tls_material.js";
 import { There } from "../../src/server/admin/verify_member.js";
 import { CairnServer, type ServerOptions } from "../../src/server/server.js";
-import { type Issued, replaceFile, TestAuthority, writeNodeFiles } from "../support/certificates.js";
+import { type Issued, TestAuthority } from "../support/certificates/authority.js";
+import { writeNodeFiles } from "../support/certificates/node_files.js";
 import { untilAsync } from "../support/conditions.js";
+import { replaceFile } from "../support/disk/replace_file.js";
 import { CLUSTER, memoryHome } from "../support/nodes/nodes.js";
 import { collect, headerTo } from "../support/nodes/served_node.js";
 
@@ -74,6 +76,18 @@ async function failureOf(call: Promise<unknown>): Promise<string> {
 }
 
 const ONE_KEY = { key: Buffer.from("k"), value: Buffer.from("v") };
+
+test("a node that starts while its files are replaced takes them when they fit together", async () => {
+  const files = await filesOf();
+  const next = await peers.node(CLUSTER, "n1");
+  await replaceFile(files.certificate, next.certificate);
+  const opening = NodeTls.open(files, { node: "n1" });
+  await replaceFile(files.key, next.key);
+  const security = await opening;
+  security.close();
+  await replaceFile(files.key, (await peers.node(CLUSTER, "n1")).key);
+  expect(await failureOf(NodeTls.open(files, { node: "n1" }))).toMatch(/cannot be used together/);
+});
 
 describe("a server with TLS", () => {
   test("serves clients of its authority, and neither others nor those without a certificate", async () => {

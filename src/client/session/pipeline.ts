@@ -369,7 +369,9 @@ export class Pipeline {
   #lost(link: SessionLink, error: CairnError): void {
     if (error.code === "NOT_LEADER") this.options.search.notLeader(link.address, hintOf(error));
     else this.options.search.unreachable(link.address);
-    if (FINAL.has(error.code) || NOT_ALLOWED.has(error.code)) {
+    // The token that the link began with has been replaced: the next link has another.
+    const isReplaced = link.isGreeted && error.code === "UNAUTHENTICATED";
+    if (!isReplaced && (FINAL.has(error.code) || NOT_ALLOWED.has(error.code))) {
       for (const call of [...this.#active.values()]) call.reject(error);
     }
     this.#reconnect(error);

@@ -82,6 +82,11 @@ export class SessionLink {
     return this.#channel.address;
   }
 
+  /** Whether the node has accepted the link. */
+  get isGreeted(): boolean {
+    return this.#isGreeted;
+  }
+
   /** Sends a call, after all calls that were pushed before it. */
   push(call: Call): void {
     this.#batches.push(call);

@@ -247,6 +247,8 @@ export class WatchFeed {
     } catch (error) {
       signal.throwIfAborted();
       const problem = CairnError.from(error);
+      // Credentials that a node had accepted were replaced: the next stream has the new ones.
+      if (problem.code === "UNAUTHENTICATED") return passing(problem);
       if (isFinal(problem)) throw problem;
       return problem;
     }

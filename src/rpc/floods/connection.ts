@@ -54,6 +54,11 @@ export class Connection {
     this.session.settings({ initialWindowSize: limits.serverWindowBytes });
   }
 
+  /** Whether {@link destroy} was called. */
+  get isEnding(): boolean {
+    return this.#isEnding;
+  }
+
   /** Closes the connection once the calls under way have ended. */
   close(): void {
     if (!this.session.closed) this.session.close();

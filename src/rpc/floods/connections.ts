@@ -1,18 +1,23 @@
 import type { CairnError } from "../../base/errors.js";
+import { overLimit } from "../../base/telemetry/refusals.js";
 import type { Connection, ConnectionKind } from "./connection.js";
 import type { FloodLimits } from "./flood_limits.js";
 import { overFloodLimit } from "./refusal.js";
 
 /**
  * Counts the connections of a server, and decides which may make calls. A connection shows what it
- * is by its first call: members are not kept out by clients, however many these are.
+ * is by its first call: peers are not kept out by clients, however many these are.
  */
 export class Connections {
   readonly #counts: Record<ConnectionKind, number> = { client: 0, peer: 0, late: 0 };
   readonly #byAddress = new Map<string, number>();
   readonly #all = new Set<Connection>();
 
-  constructor(private readonly limits: FloodLimits) {}
+  /** `peerRoom` returns how many connections may be those of peers now. Default: the limit. */
+  constructor(
+    private readonly limits: FloodLimits,
+    private readonly peerRoom: () => number = () => limits.peerConnections,
+  ) {}
 
   /** Number of connections, by the part that they play. */
   get counts(): Readonly<Record<ConnectionKind, number>> {
@@ -51,8 +56,10 @@ export class Connections {
     const { kind } = connection;
     if (isPeer) {
       if (kind === "peer" || (kind === "client" && !isFirst)) return undefined;
-      if (this.#counts.peer < this.limits.peerConnections) this.#turn(connection, "peer");
-      else if (kind === "late") return this.#over("peerConnections", this.#counts.peer, "connections of peers");
+      const most = Math.min(this.limits.peerConnections, this.peerRoom());
+      // Above that, it has the room of a client.
+      if (this.#counts.peer < most) this.#turn(connection, "peer");
+      else if (kind === "late") return this.#tooManyPeers(most);
       return undefined;
     }
     if (kind === "client") return undefined;
@@ -69,6 +76,18 @@ export class Connections {
     const same = this.#byAddress.get(address) ?? 0;
     if (same < this.limits.connectionsPerAddress) return undefined;
     return ["connectionsPerAddress", same, `connections from ${address}`];
+  }
+
+  #tooManyPeers(most: number): CairnError {
+    const { peerConnections: limit } = this.limits;
+    const text = `the node has ${this.#counts.peer} connections of peers`;
+    if (most >= limit) return overFloodLimit(this.limits, "peerConnections", text);
+    const why = `without certificates, it takes ${most} (peerConnectionsPerMember, peerConnectionsSpare)`;
+    return overLimit(
+      "BUSY",
+      "peerConnectionsPerMember",
+      `${text}: ${why}. Give the nodes certificates, or try again later`,
+    );
   }
 
   #over(name: keyof FloodLimits, count: number, what: string): CairnError {

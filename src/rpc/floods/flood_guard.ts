@@ -22,15 +22,25 @@ const UNACKNOWLEDGED_CALLS = 16;
 const FIELD_BYTES = 32;
 /** Calls with headers that are too large, after which a connection is closed. */
 const LARGE_HEADERS = 16;
+/** A connection is closed at once when a call has headers of so many times the limit. */
+const HOSTILE_FACTOR = 8;
 /** Part of the streams that connections may have regardless of their share. */
 const FREE_PART = 0.75;
 
 const ignore = () => {};
 
+/** Tells calls of peers from all others. */
+export type PeerTest = (path: string, session: ServerHttp2Session, headers: IncomingHttpHeaders) => boolean;
+
 export interface FloodGuardOptions {
   readonly limits?: Partial<FloodLimits> | undefined;
-  /** Whether calls of this path are those of a peer, which has room that clients have not. */
-  readonly isPeer?: (path: string) => boolean;
+  /** Whether a call is that of a peer, which has room that clients have not. Default: none is. */
+  readonly isPeer?: PeerTest;
+  /**
+   * Returns how many connections may be those of peers now, if that is less than the limit
+   * `peerConnections`. To be given where anybody can pass for a peer.
+   */
+  readonly peerRoom?: (() => number) | undefined;
   /** Whether calls of this path may take their time. */
   readonly isPatient?: (path: string) => boolean;
 }
@@ -47,7 +57,7 @@ export class FloodGuard implements Shared {
   readonly #streams = new Set<ServedStream>();
   readonly #requests: RequestBudget;
   readonly #peerRequests: RequestBudget;
-  readonly #isPeer: (path: string) => boolean;
+  readonly #isPeer: PeerTest;
   readonly #isPatient: (path: string) => boolean;
   #peerStreams = 0;
   /** Streams of requests with a message that waits for room, in the order in which they came. */
@@ -56,10 +66,10 @@ export class FloodGuard implements Shared {
   #searchedAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor({ limits, isPeer = () => false, isPatient = () => false }: FloodGuardOptions = {}) {
+  constructor({ limits, isPeer = () => false, peerRoom, isPatient = () => false }: FloodGuardOptions = {}) {
     this.limits = floodLimits(limits);
     this.answers = new AnswerRoom(this.limits);
-    this.#connections = new Connections(this.limits);
+    this.#connections = new Connections(this.limits, peerRoom);
     const reserve = Math.min(this.limits.smallRequestReserveBytes, this.limits.requestBytes / 4);
     this.#requests = new RequestBudget(this.limits.requestBytes, reserve);
     this.#peerRequests = new RequestBudget(this.limits.peerRequestBytes, 0);
@@ -90,17 +100,22 @@ export class FloodGuard implements Shared {
     // A stream that breaks before grpc-js listens to it must not end the process.
     stream.on("error", ignore);
     const connection = stream.session && this.#bySession.get(stream.session as ServerHttp2Session);
-    // The connection is gone.
-    if (connection === undefined) return false;
-    const tooLarge = this.#tooLargeHeaders(connection, rawHeaders);
+    // The connection is gone, or goes at the end of this turn: Node hands over hundreds of calls of
+    // one read before that, and an answer to each would cost a write.
+    if (connection === undefined || connection.isEnding) return false;
+    const bytes = headerBytesOf(rawHeaders);
+    const tooLarge = this.#tooLargeHeaders(connection, rawHeaders.length / 2, bytes);
     if (tooLarge !== undefined) {
       limitRefusals.add(tooLarge);
-      stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-      if (++connection.largeHeaders > LARGE_HEADERS) connection.destroy();
+      if (++connection.largeHeaders > LARGE_HEADERS || bytes > this.limits.headerBytes * HOSTILE_FACTOR) {
+        connection.destroy();
+      } else stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
       return false;
     }
     const path = headers[":path"] as string | undefined;
-    const isPeer = path !== undefined && this.#isPeer(path);
+    const { session } = connection;
+    const refusal = this.#connections.admit(connection, path !== undefined && this.#isPeer(path, session, headers));
+    const isPeer = connection.kind === "peer";
     const now = Date.now();
     const served = new ServedStream(
       stream,
@@ -112,8 +127,7 @@ export class FloodGuard implements Shared {
       this,
     );
     this.#add(served);
-    const refusal = this.#connections.admit(connection, isPeer);
-    if (connection.kind === "peer") connection.widen();
+    if (isPeer) connection.widen();
     if (refusal !== undefined) {
       refuseStream(stream, refusal);
       connection.close();
@@ -237,11 +251,9 @@ export class FloodGuard implements Shared {
     if (++stream.connection.cutOff > this.limits.slowReaderStreams) stream.connection.end("slowReaderStreams");
   }
 
-  /** Returns the limit above which the headers of a call are, if any: names and values in turn. */
-  #tooLargeHeaders(connection: Connection, rawHeaders: readonly string[]): LimitName | undefined {
+  /** Returns the limit above which the headers of a call are, if any. */
+  #tooLargeHeaders(connection: Connection, pairs: number, bytes: number): LimitName | undefined {
     const { headerPairs, headerBytes } = this.limits;
-    const pairs = rawHeaders.length / 2;
-    const bytes = rawHeaders.reduce((sum, text) => sum + text.length, pairs * FIELD_BYTES);
     if (pairs > headerPairs) return "headerPairs";
     if (bytes > headerBytes) return "headerBytes";
     if (connection.hasAcknowledged) return undefined;
@@ -294,4 +306,9 @@ export class FloodGuard implements Shared {
     const text = `the call had no answer in callMs (${callMs} ms), or with a deadline in callMsMax (${callMsMax} ms)`;
     return overLimit("TIMEOUT", "callMs", `${text}: a write may or may not take effect`);
   }
+}
+
+/** Returns the size of headers, names and values in turn, as HTTP/2 counts it. */
+function headerBytesOf(rawHeaders: readonly string[]): number {
+  return rawHeaders.reduce((sum, text) => sum + text.length, (rawHeaders.length / 2) * FIELD_BYTES);
 }

@@ -9,11 +9,20 @@ import type { FloodLimits } from "./flood_limits.js";
 /** Time after which a refused caller may try again, in milliseconds. */
 const RETRY_AFTER_MS = 200;
 
-/** Returns the error of a call that was refused because of a limit: nothing happened. */
+/**
+ * Returns the error of a call that was refused because of a limit: nothing happened. It has no
+ * stack trace, which would take longer than all else that a refusal needs.
+ */
 export function overFloodLimit(limits: FloodLimits, name: keyof FloodLimits, text: string): CairnError {
-  return overLimit("BUSY", name, `${text}: the limit ${name} is ${limits[name]}. Try again later`, {
-    retryAfterMs: RETRY_AFTER_MS,
-  });
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return overLimit("BUSY", name, `${text}: the limit ${name} is ${limits[name]}. Try again later`, {
+      retryAfterMs: RETRY_AFTER_MS,
+    });
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
 }
 
 /** Answers a stream with an error before grpc-js sees it. */

@@ -2,6 +2,7 @@ import { constants, type ServerHttp2Stream } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
 import type { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { sharedFrame } from "../codec.js";
 import { statusFromError } from "../status.js";
 import type { AnswerRoom } from "./answer_room.js";
 import type { Connection } from "./connection.js";
@@ -13,6 +14,7 @@ export interface InsideCall extends grpc.ServerInterceptingCallInterface {
   readonly stream?: ServerHttp2Stream;
   decoder?: unknown;
   handleDataFrame?(data: Buffer): void;
+  serializeMessage?(message: unknown): Buffer;
 }
 
 /** The room that a server's calls share. */
@@ -111,6 +113,11 @@ export class ServedStream implements MessageAdmission {
     this.#call = call;
     this.#method = method;
     call.decoder = this.#decoder;
+    if (method.responseStream && call.serializeMessage !== undefined) {
+      const serialize = call.serializeMessage.bind(call);
+      // grpc-js makes a copy for each stream.
+      call.serializeMessage = (message) => sharedFrame(message) ?? serialize(message);
+    }
     const send = call.sendMessage.bind(call);
     call.sendMessage = (message: unknown, written) => {
       // Messages of health and reflection, which other libraries define, are no bytes yet.
@@ -181,11 +188,16 @@ export class ServedStream implements MessageAdmission {
     return this.#isClosed || this.stream.destroyed || this.stream.closed;
   }
 
+  /** Whether there is room for another answer. */
+  get hasRoom(): boolean {
+    return this.#isClosed || this.#shared.answers.hasRoom(this);
+  }
+
   /**
    * Lets a read wait until what it answers may wait to be sent. Undefined: there is room now.
    */
   answerRoom(): Promise<void> | undefined {
-    if (this.#isClosed || this.#shared.answers.hasRoom(this)) return undefined;
+    if (this.hasRoom) return undefined;
     return this.#shared.answers.wait(this);
   }
 

@@ -13,6 +13,8 @@ export interface CallerCertificate {
   readonly commonName: string | undefined;
   /** Subject alternative names in Node's form: "DNS:db.example", "URI:cairn://c1/node/n2". */
   readonly names: readonly string[];
+  /** SHA-256 of the certificate: 64 hexadecimal digits in lower case. */
+  readonly fingerprint: string;
   /** The node that it was made for; undefined for a client's. */
   readonly node: NodeName | undefined;
 }
@@ -27,6 +29,11 @@ export interface NodeName {
 export function commonNameOf(certificate: X509Certificate): string | undefined {
   const found: string | string[] | undefined = certificate.toLegacyObject().subject?.CN;
   return Array.isArray(found) ? found[0] : found;
+}
+
+/** Returns a fingerprint, which may have colons, as {@link CallerCertificate} has it. */
+export function plainFingerprint(fingerprint: string): string {
+  return fingerprint.replaceAll(":", "").toLowerCase();
 }
 
 /**

@@ -61,10 +61,25 @@ export function noteCallers(server: grpc.Server, tls: NodeTls | undefined): void
 
 /** Returns the facts about the connection of a server call of grpc-js. */
 export function connectionOf(call: object): ConnectionFacts {
+  const session = sessionOf(call);
+  return (session && facts.get(session)) ?? UNKNOWN;
+}
+
+/** Returns the certificate of a connection's other end; undefined without one. */
+export function certificateOf(session: ServerHttp2Session): CallerCertificate | undefined {
+  return facts.get(session)?.certificate;
+}
+
+/** Closes the connection of a server call once the calls under way on it have ended. */
+export function closeConnectionOf(call: object): void {
+  const session = sessionOf(call);
+  if (session !== undefined && !session.closed) session.close();
+}
+
+function sessionOf(call: object): ServerHttp2Session | undefined {
   let inner: StreamedCall | undefined = (call as StreamedCall).call;
   while (inner?.nextCall !== undefined) inner = inner.nextCall;
-  const session = inner?.stream?.session;
-  return (session && facts.get(session)) ?? UNKNOWN;
+  return inner?.stream?.session;
 }
 
 function noteCaller(session: ServerHttp2Session, tls: NodeTls): void {

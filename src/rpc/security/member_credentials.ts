@@ -2,7 +2,7 @@ import type { PeerCertificate, SecureContext } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import type { ChannelSettings } from "../channel.js";
 import type { Connector } from "../credentials/wrapped_credentials.js";
-import { alternativeNames, type NodeName, nodeNamed, nodeUri } from "./caller_certificate.js";
+import { alternativeNames, type NodeName, nodeNamed, nodeUri, plainFingerprint } from "./caller_certificate.js";
 
 // Credentials of connections to members.
 
@@ -70,6 +70,8 @@ export class ToMember extends grpc.ChannelCredentials {
     private readonly member: string | undefined,
     /** Returns the certificates to use now. @throws Error when the node has none */
     private readonly identity: () => PeerIdentity,
+    /** Whether a certificate was revoked, by its fingerprint. */
+    private readonly isRevoked: (fingerprint: string) => boolean = () => false,
   ) {
     super();
   }
@@ -102,7 +104,10 @@ export class ToMember extends grpc.ChannelCredentials {
     };
   }
 
-  #check({ subjectaltname }: PeerCertificate, own: NodeName): Error | undefined {
+  #check({ subjectaltname, fingerprint256 }: PeerCertificate, own: NodeName): Error | undefined {
+    if (this.isRevoked(plainFingerprint(fingerprint256))) {
+      return new Error("the certificate at the other end is revoked by the access file");
+    }
     const found = nodeNamed(alternativeNames(subjectaltname));
     const isMeant = found?.cluster === own.cluster && (this.member === undefined || found.id === this.member);
     if (isMeant) return undefined;

@@ -1,6 +1,7 @@
 import { createHash, type X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { SecureServerOptions } from "node:http2";
+import { setTimeout as pause } from "node:timers/promises";
 import type { SecureContext, SecureContextOptions } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../../base/errors.js";
@@ -12,11 +13,19 @@ import {
   commonNameOf,
   type NodeName,
   nodeNamed,
+  plainFingerprint,
 } from "./caller_certificate.js";
 import { ExpiryWatch, expiryWarning } from "./expiry.js";
 import { type MemberCredentials, PEER_SERVER_NAME, type PeerIdentity, ToMember } from "./member_credentials.js";
 import { ReplaceableServerCredentials } from "./server_credentials.js";
 import { type CertificateInfo, materialOf, type NodeTlsFiles, type TlsMaterial } from "./tls_material.js";
+
+/**
+ * A node that starts looks so often at files that do not fit together, after such pauses, in
+ * milliseconds, before it refuses them.
+ */
+const OPEN_LOOKS = 3;
+const OPEN_AGAIN_MS = 250;
 
 /** An event of a node's TLS, for an operator. */
 export type TlsEvent =
@@ -65,6 +74,7 @@ export class NodeTls implements MemberCredentials {
   #looking: Promise<void> = Promise.resolve();
   /** Looks that have not ended. */
   #underWay = 0;
+  #isRevoked: (fingerprint: string) => boolean = () => false;
   #refusals = { untold: 0, toldMs: Number.NEGATIVE_INFINITY };
   /** Connections that were refused, for their certificates or the lack of one. @internal */
   refusedConnections = 0;
@@ -97,7 +107,19 @@ export class NodeTls implements MemberCredentials {
       const text = "a certificate for members needs its key, and the key its certificate";
       throw new CairnError("INVALID_ARGUMENT", `${text}: give both (--tls-peer-cert and --tls-peer-key), or neither`);
     }
-    return new NodeTls(files, options, await contentsOf(files));
+    let contents = await contentsOf(files);
+    for (let looks = 1; ; looks++) {
+      try {
+        return new NodeTls(files, options, contents);
+      } catch (error) {
+        // They may be being replaced, one after the other.
+        await pause(OPEN_AGAIN_MS);
+        const before = digestOf(contents);
+        contents = await contentsOf(files);
+        if (digestOf(contents) !== before) looks = 0;
+        else if (looks >= OPEN_LOOKS) throw error;
+      }
+    }
   }
 
   /** The node and the cluster that its certificate for members names; undefined without one. */
@@ -132,7 +154,16 @@ export class NodeTls implements MemberCredentials {
 
   /** See {@link MemberCredentials.to}. */
   to(member: string | undefined): grpc.ChannelCredentials {
-    return new ToMember(member, () => this.#peerIdentity());
+    return new ToMember(
+      member,
+      () => this.#peerIdentity(),
+      (fingerprint) => this.#isRevoked(fingerprint),
+    );
+  }
+
+  /** Has new connections to members refuse certificates that are revoked. @internal */
+  refuse(isRevoked: (fingerprint: string) => boolean): void {
+    this.#isRevoked = isRevoked;
   }
 
   /** Looks for changed files now, rather than at the next interval. Never rejects. */
@@ -184,7 +215,8 @@ export class NodeTls implements MemberCredentials {
     const isClient = isSignedBy(certificate, clientAuthorities, chain);
     if (!isPeer && !isClient) return undefined;
     const authority = isPeer && (node !== undefined || !isClient) ? "peer" : "client";
-    return { authority, commonName: commonNameOf(certificate), names, node };
+    const fingerprint = plainFingerprint(certificate.fingerprint256);
+    return { authority, commonName: commonNameOf(certificate), names, fingerprint, node };
   }
 
   #peerIdentity(): PeerIdentity {

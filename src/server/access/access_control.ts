@@ -3,7 +3,7 @@ import { CairnError } from "../../base/errors.js";
 import type { RaftView } from "../../node/views.js";
 import type { ServerCallContext } from "../../rpc/call_context.js";
 import type { AccessedCall, CallerAccess, ShownCredentials } from "../../rpc/security/caller_access.js";
-import type { CallerCertificate } from "../../rpc/security/caller_certificate.js";
+import { type CallerCertificate, describeCaller } from "../../rpc/security/caller_certificate.js";
 import { type Clock, systemClock } from "../../system/clock.js";
 import { type Logger, silentLogger } from "../../system/logger.js";
 import { type PeerProof, readAccessFile } from "./access_file.js";
@@ -59,8 +59,11 @@ export class AccessControl implements RulesInForce {
   #own: OwnCertificate | undefined;
   #stopWatching: () => void = () => {};
 
+  readonly #logger: Logger;
+
   private constructor(policy: Policy, logger: Logger, clock: Clock) {
     this.#policy = policy;
+    this.#logger = logger;
     this.audit = new AccessAudit(logger, clock);
   }
 
@@ -110,7 +113,20 @@ export class AccessControl implements RulesInForce {
     this.#byAuthorization.clear();
     this.#byCertificate = new WeakMap();
     this.#vouched.clear();
-    for (const context of [...this.#streams]) context.checkAgain();
+    for (const context of [...this.#streams]) {
+      try {
+        context.checkAgain();
+      } catch (error) {
+        // A stream that cannot be ended must not save the others from it.
+        this.#logger.error({ err: error, method: context.path }, "a stream could not be judged by the changed rules");
+      }
+    }
+  }
+
+  /** Whether an `authorization` header has the token of a caller with the role peer. */
+  isPeerToken(authorization: string | undefined): boolean {
+    const token = authorization === undefined ? undefined : bearerToken(authorization);
+    return token !== undefined && this.#policy.withToken(token)?.isPeer === true;
   }
 
   /** Returns the guard of a node's services. */
@@ -129,11 +145,16 @@ export class AccessControl implements RulesInForce {
    */
   admit(context: ServerCallContext, isStream: boolean): void {
     const rule = methodRules.get(context.path);
+    const certificate = certificateShown(context);
+    // Before anything else: a token does not make up for a stolen certificate, nor an open service.
+    const checkRevoked = () => this.#checkRevoked(certificate, context);
+    if (isStream) context.keepChecking(checkRevoked);
+    else checkRevoked();
     if (this.#isOpen(rule)) {
-      if (isStream) this.#follow(context, () => this.#checkOpen(rule, context));
+      if (isStream) this.#follow(context, () => this.#checkOpen(rule, context, certificate));
       return;
     }
-    const caller = this.#callerOf(context);
+    const caller = this.#callerOf(context, certificate);
     context.access = caller;
     if (rule?.needs === "admin") this.#auditEnd(context, caller);
     if (isStream) this.#follow(context, () => this.#judge(caller, rule, context));
@@ -162,6 +183,7 @@ export class AccessControl implements RulesInForce {
   }
 
   shownCaller({ authorization, certificate }: ShownCredentials, call: AccessedCall): Caller {
+    if (this.#isRevoked(certificate)) throw this.#unauthenticated(call, REVOKED, describeCaller(certificate));
     if (authorization !== undefined) return this.#withToken(authorization, call);
     if (certificate !== undefined) return this.#withCertificate(certificate, call);
     throw this.#unauthenticated(
@@ -170,15 +192,21 @@ export class AccessControl implements RulesInForce {
     );
   }
 
-  #callerOf(context: ServerCallContext): CallerAccess {
+  #isRevoked(certificate: CallerCertificate | undefined): boolean {
+    return certificate !== undefined && this.#policy.revoked.has(certificate.fingerprint);
+  }
+
+  /** @throws CairnError UNAUTHENTICATED for a certificate that was revoked */
+  #checkRevoked(certificate: CallerCertificate | undefined, context: ServerCallContext): void {
+    if (!this.#isRevoked(certificate)) return;
+    // Its owner may have another one by now, and must connect anew to show it.
+    if (!context.isIngress) context.closeConnection();
+    throw this.#unauthenticated(context, REVOKED, describeCaller(certificate));
+  }
+
+  #callerOf(context: ServerCallContext, certificate: CallerCertificate | undefined): CallerAccess {
     const { metadata } = context;
-    let { certificate } = context;
-    if (context.isIngress) {
-      if (metadata.get(metadataKeys.ingress) !== undefined) return this.#ingress;
-      const client = clientShown(metadata.get(metadataKeys.client));
-      certificate = client?.certificate;
-      context.clientAddress = client?.address;
-    }
+    if (context.isIngress && metadata.get(metadataKeys.ingress) !== undefined) return this.#ingress;
     const caller = this.shownCaller({ authorization: metadata.get("authorization"), certificate }, context);
     const vouched = metadata.get(metadataKeys.caller);
     if (vouched !== undefined || metadata.get(metadataKeys.forwardedBy) !== undefined) {
@@ -238,6 +266,8 @@ export class AccessControl implements RulesInForce {
       return;
     }
     const { rights } = caller;
+    // The caller may have other credentials by now, and can come again with them.
+    if (!caller.isKnown && caller.via === undefined) throw this.#unauthenticated(call, FORMER, rights.name);
     if (!isAllowed(rule, rights)) throw caller.refusal(call, `the ${lackOf(rule)}`);
     // The service of the members checks for itself who belongs to the cluster, or comes to it.
     if (rights.isPeer && rule.needs !== "peer" && rule.needs !== "known") this.#checkMember(caller, call);
@@ -258,8 +288,12 @@ export class AccessControl implements RulesInForce {
     return opennessOf(rule, this.#policy) === "open";
   }
 
-  #checkOpen(rule: MethodRule | undefined, context: ServerCallContext): void {
-    if (!this.#isOpen(rule)) this.#judge(this.#callerOf(context), rule, context);
+  #checkOpen(
+    rule: MethodRule | undefined,
+    context: ServerCallContext,
+    certificate: CallerCertificate | undefined,
+  ): void {
+    if (!this.#isOpen(rule)) this.#judge(this.#callerOf(context, certificate), rule, context);
   }
 
   /** Has a stream judged now, and again when the rules change. */
@@ -280,13 +314,27 @@ export class AccessControl implements RulesInForce {
     });
   }
 
-  #unauthenticated({ path, peer }: AccessedCall, text: string): CairnError {
-    this.audit.refused({ caller: "unknown", from: peer, method: path }, "UNAUTHENTICATED", text);
+  #unauthenticated({ path, peer }: AccessedCall, text: string, caller = "unknown"): CairnError {
+    this.audit.refused({ caller, from: peer, method: path }, "UNAUTHENTICATED", text);
     return new CairnError("UNAUTHENTICATED", text);
   }
 }
 
+const REVOKED = "the access file has revoked the certificate of this connection: connect with another one";
+
+const FORMER = "the access file no longer has the credentials with which the stream began: begin it again with others";
+
 const SESSION_PATH = "/cairn.v1.KeyValueService/Session";
+
+/** Returns the certificate of a call's client, which may have come by an ingress process. */
+function certificateShown(context: ServerCallContext): CallerCertificate | undefined {
+  if (!context.isIngress) return context.certificate;
+  const { metadata } = context;
+  if (metadata.get(metadataKeys.ingress) !== undefined) return undefined;
+  const client = clientShown(metadata.get(metadataKeys.client));
+  context.clientAddress = client?.address;
+  return client?.certificate;
+}
 
 /** A member proves itself by its own credentials: nobody else may vouch for one. */
 function withoutPeer(rights: Rights | undefined): Rights | undefined {

@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import { plainFingerprint } from "../../rpc/security/caller_certificate.js";
 import { type Openness, Policy, type PolicyCaller } from "./policy.js";
 import { type AccessRole, accessRoles, type KeySet, keyPrefix, type Rights, union } from "./rights.js";
 import { isTokenHash } from "./tokens.js";
@@ -9,6 +10,7 @@ import { isTokenHash } from "./tokens.js";
 
 const NAME = new RegExp(`^[A-Za-z0-9._@/-]{1,${limits.callerNameCharacters}}$`);
 const CERTIFICATE = /^(CN=|DNS:|URI:|IP Address:|email:).+$/;
+const FINGERPRINT = /^[0-9a-f]{64}$/;
 const CALLER_EXAMPLE = '{"name": "alice", "tokens": ["sha256:…"], "grants": [{"role": "reader"}]}';
 
 /** Proof by which members of the cluster know each other. */
@@ -36,7 +38,7 @@ export function readAccessFile(path: string, peerProof?: PeerProof): Policy {
  * @throws CairnError INVALID_ARGUMENT, naming the place
  */
 export function parseAccess(text: string, peerProof?: PeerProof): Policy {
-  const root = fieldsOf(jsonOf(text), "the file", ["health", "reflection", "callers"]);
+  const root = fieldsOf(jsonOf(text), "the file", ["health", "reflection", "callers", "revoked"]);
   const list = root.callers;
   if (!Array.isArray(list)) throw invalid(`callers must be a list such as [${CALLER_EXAMPLE}]`);
   const owners = new Map<string, string>();
@@ -53,6 +55,9 @@ export function parseAccess(text: string, peerProof?: PeerProof): Policy {
     health: opennessOf(root.health, "health", "open"),
     reflection: opennessOf(root.reflection, "reflection", "known"),
     callers,
+    revoked: textsOf(root.revoked, "revoked").map((text, at) =>
+      once(fingerprintOf(text, `revoked[${at}]`), `revoked[${at}]`, owners),
+    ),
   });
 }
 
@@ -170,6 +175,16 @@ function textsOf(value: unknown, place: string): string[] {
   if (value === undefined) return [];
   if (Array.isArray(value) && value.every((each) => typeof each === "string")) return value;
   throw invalid(`${place} must be a list of texts`);
+}
+
+/** Returns a fingerprint of SHA-256 without its colons. */
+function fingerprintOf(text: string, place: string): string {
+  const plain = plainFingerprint(text);
+  if (FINGERPRINT.test(plain)) return plain;
+  throw invalid(
+    `${place} must be the SHA-256 fingerprint of a certificate, as "cairn certs show" prints it: 32 pairs of hexadecimal ` +
+      `digits, with or without colons, not ${shown(text)}`,
+  );
 }
 
 /** Returns the fields of an object that has no others than the known ones. */

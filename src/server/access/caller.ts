@@ -30,6 +30,7 @@ export class Caller implements CallerAccess {
   readonly #rules: RulesInForce;
   readonly #options: CallerOptions;
   #rights: Rights;
+  #isKnown = true;
   #generation: number;
 
   constructor(rules: RulesInForce, rights: Rights, options: CallerOptions) {
@@ -41,10 +42,14 @@ export class Caller implements CallerAccess {
 
   /** Its rights now. */
   get rights(): Rights {
-    if (this.#generation === this.#rules.generation) return this.#rights;
-    this.#generation = this.#rules.generation;
-    this.#rights = this.#options.find(this.#rules.policy) ?? noRights(this.#rights.name);
+    this.#lookAgain();
     return this.#rights;
+  }
+
+  /** Whether the rules in force know it by the credentials that it has shown. */
+  get isKnown(): boolean {
+    this.#lookAgain();
+    return this.#isKnown;
   }
 
   get name(): string {
@@ -77,6 +82,15 @@ export class Caller implements CallerAccess {
 
   hasSpan(role: KeyRole, start: Uint8Array, end: Uint8Array | undefined): boolean {
     return holdsSpan(this.rights.keys[role], start, end);
+  }
+
+  /** Takes its rights from the rules in force, if those have changed. */
+  #lookAgain(): void {
+    if (this.#generation === this.#rules.generation) return;
+    this.#generation = this.#rules.generation;
+    const found = this.#options.find(this.#rules.policy);
+    this.#isKnown = found !== undefined;
+    this.#rights = found ?? noRights(this.#rights.name);
   }
 
   refusal({ path, peer }: AccessedCall, missing: string): CairnError {

@@ -20,6 +20,8 @@ export interface PolicySettings {
   readonly health: Openness;
   readonly reflection: Openness;
   readonly callers: readonly PolicyCaller[];
+  /** Fingerprints of certificates that are refused, whatever they name. */
+  readonly revoked?: readonly string[];
 }
 
 interface StoredToken {
@@ -32,13 +34,16 @@ export class Policy {
   readonly health: Openness;
   readonly reflection: Openness;
   readonly callers: readonly PolicyCaller[];
+  /** Fingerprints of the certificates that are refused. */
+  readonly revoked: ReadonlySet<string>;
   readonly #byName = new Map<string, Rights>();
   readonly #byCertificate = new Map<string, Rights>();
   readonly #byToken = new Map<string, StoredToken>();
   /** The table of tokens is keyed with it: the time of a look-up tells nothing about the hashes. */
   readonly #secret = randomBytes(32);
 
-  constructor({ health, reflection, callers }: PolicySettings) {
+  constructor({ health, reflection, callers, revoked = [] }: PolicySettings) {
+    this.revoked = new Set(revoked);
     this.health = health;
     this.reflection = reflection;
     this.callers = callers;

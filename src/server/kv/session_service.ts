@@ -4,6 +4,7 @@ import type { SessionRequest, SessionResponseSchema } from "../../../gen/cairn/v
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { answerWithRoom, type CallContext } from "../../rpc/call_context.js";
+import { IncomingMessages } from "../../rpc/incoming_messages.js";
 import type { CallerAccess } from "../../rpc/security/caller_access.js";
 import { Places } from "../places.js";
 import { IngressCalls, isSameSource } from "./ingress_calls.js";
@@ -73,6 +74,8 @@ class SessionStream {
   readonly #ingress: IngressCalls;
   /** Answers that are ready and not sent, in the order in which they became ready. */
   #ready: PendingAnswer[] = [];
+  /** Number of answers in the message that is being sent. */
+  #leaving = 0;
   /** Number of calls that were read and whose answers are not sent. */
   #inFlight = 0;
   /** About how many bytes these calls have. */
@@ -80,6 +83,8 @@ class SessionStream {
   /** True while the client waits for the answer to its first message. */
   #greet = false;
   #readingEnded = false;
+  /** Known from the first message on. */
+  #identity: SessionIdentity | undefined;
   #failure: unknown;
   /** Wakes the writer, which waits for an answer or for the end. */
   #wakeWriter: (() => void) | undefined;
@@ -89,7 +94,7 @@ class SessionStream {
   constructor(
     private readonly node: KeyValueNode,
     unary: UnaryCalls,
-    requests: AsyncIterable<SessionRequest>,
+    private readonly requests: AsyncIterable<SessionRequest>,
     private readonly context: CallContext,
     private readonly load: SessionLoad,
   ) {
@@ -124,16 +129,9 @@ class SessionStream {
         if (this.#signal.aborted || this.#isDone) break;
         // Answers that become ready in this turn of the event loop go into the same message.
         await new Promise<void>((resolve) => setImmediate(resolve));
-        const taken = await answerWithRoom(
-          this.context,
-          () => this.#takeAnswers(),
-          ({ bytes }) => bytes,
-        );
-        const { header = headerOf(this.node), answers } = taken;
-        const rememberedWrites = this.#greet ? limits.sessionAnswers : 0;
-        this.#greet = false;
-        yield { header, answers, rememberedWrites };
-        this.#leftFlight(answers.length);
+        // Nothing here keeps a message while the next one is waited for.
+        yield await this.#nextResponse();
+        this.#leftFlight(this.#leaving);
       }
       if (this.#failure !== undefined) throw this.#failure;
     } finally {
@@ -141,6 +139,19 @@ class SessionStream {
       this.stopReading();
       this.#weigh(-this.#bytes);
     }
+  }
+
+  async #nextResponse(): Promise<SessionResponseInit> {
+    const taken = await answerWithRoom(
+      this.context,
+      () => this.#takeAnswers(),
+      ({ bytes }) => bytes,
+    );
+    const { header = headerOf(this.node), answers } = taken;
+    const rememberedWrites = this.#greet ? limits.sessionAnswers : 0;
+    this.#greet = false;
+    this.#leaving = answers.length;
+    return { header, answers, rememberedWrites };
   }
 
   stopReading(): void {
@@ -166,26 +177,48 @@ class SessionStream {
   }
 
   async #read(): Promise<void> {
-    let identity: SessionIdentity | undefined;
     try {
-      for (;;) {
-        const turn = identity?.clientId === undefined ? undefined : this.load.turn();
-        if (turn !== undefined) await turn;
-        const { done, value: request } = await this.#requests.next();
-        if (done === true || this.#readingEnded) break;
-        if (identity === undefined) {
-          identity = this.#identify(request);
-          this.#greet = true;
-          this.#wakeWriter?.();
-        }
-        checkSame(request, identity);
-        await this.#start(request, identity);
+      while (await this.#readMessage()) {
+        // Each message has a frame of its own: see there.
       }
       this.#endReading();
     } catch (error) {
       this.#failure ??= error;
       this.stopReading();
     }
+  }
+
+  /**
+   * Reads one message, and starts its calls. Returns false when there is none. It is no part of the
+   * loop, because a loop that waits keeps the last message in memory until the next one comes:
+   * megabytes for each stream that is idle.
+   */
+  async #readMessage(): Promise<boolean> {
+    if (this.#identity?.clientId !== undefined) await this.#turn();
+    const { done, value: request } = await this.#requests.next();
+    if (done === true || this.#readingEnded) return false;
+    if (this.#identity === undefined) {
+      this.#identity = this.#identify(request);
+      this.#greet = true;
+      this.#wakeWriter?.();
+    }
+    checkSame(request, this.#identity);
+    await this.#start(request, this.#identity);
+    return true;
+  }
+
+  /**
+   * Resolves when it is a client's turn to have its next message taken. The message has arrived by
+   * then, and counts among the requests that the server holds: else all streams that wait for their
+   * next message would have had their turn long before it comes.
+   */
+  async #turn(): Promise<void> {
+    if (this.requests instanceof IncomingMessages) {
+      const arrival = this.requests.arrival();
+      if (arrival !== undefined) await arrival;
+    }
+    const turn = this.load.turn();
+    if (turn !== undefined) await turn;
   }
 
   /**

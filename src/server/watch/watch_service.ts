@@ -59,7 +59,7 @@ export class Watches<Header extends object> {
     let watch: Watch | undefined;
     const stream = new WatchStream(() => {
       if (watch !== undefined) this.#hub.remove(watch);
-    });
+    }, context.answers);
     const first = { header: this.headerNow(), through: BigInt(start - 1) };
     stream.send(encodeMessage(WatchResponseSchema, first));
     if (!context.cancel.aborted) watch = this.#hub.add({ ...wish, start }, stream);

@@ -1,5 +1,6 @@
 import type { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
+import type { AnswerPlace } from "../../rpc/call_context.js";
 import { bufferedBytes, EncodedMessage } from "../../rpc/codec.js";
 import type { WatchSink } from "./watch.js";
 
@@ -11,11 +12,34 @@ export class WatchStream implements WatchSink, AsyncIterableIterator<EncodedMess
   #reader: AwaitedAnswer<IteratorResult<EncodedMessage, undefined>> | undefined;
   ready: () => void = () => {};
 
-  /** `left`: called when the caller has ended the stream. */
-  constructor(private readonly left: () => void) {}
+  #waitsForRoom = false;
 
+  /** `left`: called when the caller has ended the stream. `place`: room for its answers. */
+  constructor(
+    private readonly left: () => void,
+    private readonly place?: AnswerPlace | undefined,
+  ) {}
+
+  /**
+   * False also while the node has no room for answers: else each of many watches that nobody reads
+   * would hold an answer of its own.
+   */
   get isReady(): boolean {
-    return this.#bytesUnderWay < limits.watchBufferBytes && this.#end === undefined;
+    if (this.#bytesUnderWay >= limits.watchBufferBytes || this.#end !== undefined) return false;
+    if (this.place === undefined || this.place.hasRoom) return true;
+    if (!this.#waitsForRoom) void this.#waitForRoom(this.place);
+    return false;
+  }
+
+  /** Tells the hub when there is room. */
+  async #waitForRoom(place: AnswerPlace): Promise<void> {
+    this.#waitsForRoom = true;
+    for (let room = place.answerRoom(); room !== undefined; room = place.answerRoom()) {
+      await room;
+      if (place.isGone || this.#end !== undefined) break;
+    }
+    this.#waitsForRoom = false;
+    if (this.isReady) this.ready();
   }
 
   send(answer: Buffer): void {
@@ -64,9 +88,9 @@ export class WatchStream implements WatchSink, AsyncIterableIterator<EncodedMess
   }
 
   #written(answer: Buffer): void {
-    const wasReady = this.isReady;
+    const wasFull = this.#bytesUnderWay >= limits.watchBufferBytes;
     this.#bytesUnderWay -= bufferedBytes(answer);
-    if (!wasReady && this.isReady) this.ready();
+    if (wasFull && this.isReady) this.ready();
   }
 }
 

@@ -132,7 +132,7 @@ export class StepQueue {
         }
         const isFinal = hasCode(error, "CORRUPT") || hasCode(error, "STORAGE_FAILED");
         if (isFinal || attempt === MOST_ATTEMPTS) throw error;
-        this.logger.err: error({ error, index: position.index }, "a step of the state's store failed: trying again");
+        this.logger.error({ err: error, index: position.index }, "a step of the state's store failed: trying again");
         attempt += 1;
       }
     }

@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import type { ConnectionOptions } from "../../../src/client/security/connection.js";
-import { type NodeFiles, replaceFile, TestAuthority, tlsFlags, writeNodeFiles } from "../../support/certificates.js";
+import type { ClientTls } from "../../../src/client/security/connection.js";
+import { TestAuthority } from "../../support/certificates/authority.js";
+import { type NodeFiles, tlsFlags, writeNodeFiles } from "../../support/certificates/node_files.js";
+import { replaceFile } from "../../support/disk/replace_file.js";
 
 /** Time between two replacements of all certificates, in ms. */
 const REPLACE_MS = 30_000;
@@ -18,6 +20,7 @@ export class TortureCertificates {
   readonly failed: Promise<never>;
   #fail!: (error: unknown) => void;
   readonly #nodes = new Map<string, Promise<NodeFiles>>();
+  readonly #clients = new Map<string, ClientTls>();
   readonly #stopping = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
@@ -25,8 +28,6 @@ export class TortureCertificates {
     private readonly directory: string,
     private readonly peers: readonly TestAuthority[],
     private readonly clients: TestAuthority,
-    /** How clients connect. */
-    readonly connection: ConnectionOptions & { readonly tls: { ca: string; certificate: string; key: string } },
   ) {
     this.failed = new Promise((_, reject) => {
       this.#fail = reject;
@@ -36,12 +37,21 @@ export class TortureCertificates {
 
   static async create(directory: string): Promise<TortureCertificates> {
     const [first, second, clients] = await Promise.all(["peers 1", "peers 2", "clients"].map(TestAuthority.create));
-    const path = (name: string) => join(directory, name);
-    const tls = { ca: path("peers.pem"), certificate: path("client.pem"), key: path("client.key") };
-    const made = new TortureCertificates(directory, [first!, second!], clients!, { tls });
-    await replaceFile(tls.ca, made.#authorities);
-    await made.#replaceClient();
+    const made = new TortureCertificates(directory, [first!, second!], clients!);
+    await replaceFile(made.#ca, made.#authorities);
     return made;
+  }
+
+  /** How a client connects whose certificate has this common name; its files are made when they are first asked for. */
+  async client(name: string): Promise<{ readonly tls: ClientTls }> {
+    let tls = this.#clients.get(name);
+    if (tls === undefined) {
+      const path = (kind: string) => join(this.directory, `client-${name}.${kind}`);
+      tls = { ca: this.#ca, certificate: path("pem"), key: path("key") };
+      this.#clients.set(name, tls);
+      await this.#replaceClient(name, tls);
+    }
+    return { tls };
   }
 
   /** The flags of a node, whose files are made when they are first asked for. */
@@ -77,7 +87,7 @@ export class TortureCertificates {
         this.#nodes.set(id, files);
         await files;
       }
-      await this.#replaceClient();
+      for (const [name, tls] of this.#clients) await this.#replaceClient(name, tls);
     }
   }
 
@@ -90,11 +100,15 @@ export class TortureCertificates {
     });
   }
 
-  async #replaceClient(): Promise<void> {
-    const { certificate, key } = await this.clients.issue({ commonName: "torture" });
-    const { tls } = this.connection;
-    await replaceFile(tls.key, key);
-    await replaceFile(tls.certificate, certificate);
+  async #replaceClient(name: string, tls: ClientTls): Promise<void> {
+    const { certificate, key } = await this.clients.issue({ commonName: name });
+    await replaceFile(tls.key!, key);
+    await replaceFile(tls.certificate!, certificate);
+  }
+
+  /** The file with the authorities of the nodes. */
+  get #ca(): string {
+    return join(this.directory, "peers.pem");
   }
 
   get #authorities(): string {

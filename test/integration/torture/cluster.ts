@@ -23,6 +23,8 @@ export interface ClusterOptions {
   readonly args: readonly string[];
   /** The nodes' certificates; without them, nothing is encrypted. */
   readonly certificates?: TortureCertificates | undefined;
+  /** How clients connect: the harness itself, as an operator. Default: without encryption. */
+  readonly connection?: ConnectionOptions | undefined;
 }
 
 /** A process that is a member, or was one. */
@@ -152,7 +154,7 @@ export class ProcessCluster {
 
   /** How clients connect. */
   get connection(): ConnectionOptions {
-    return this.options.certificates?.connection ?? {};
+    return this.options.connection ?? {};
   }
 
   get endpoints(): string[] {

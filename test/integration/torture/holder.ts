@@ -114,7 +114,16 @@ export class TortureHolder {
     }
     // As a process does that dies: nothing keeps the lease any more, and nobody revokes it.
     await this.#client.close();
-    this.#client = this.#newClient();
+    for (;;) {
+      try {
+        this.#client = this.#newClient();
+        return;
+      } catch (error) {
+        // The certificate has been replaced already, and its key comes next.
+        if (!`${error}`.includes("is not the key of")) throw error;
+        await pause(10);
+      }
+    }
   }
 
   #newClient(): CairnClient {

@@ -11,10 +11,12 @@ import { Random } from "../../support/random.js";
 import { TortureCertificates } from "./certificates.js";
 import { ChangeLedger } from "./change_ledger.js";
 import { type NodeProcess, ProcessCluster } from "./cluster.js";
+import { FickleStreams } from "./fickle_streams.js";
 import { SharedLock, TortureHolder } from "./holder.js";
 import { Nemesis } from "./nemesis.js";
+import { FICKLE_CALLERS, HARNESS, TortureRoles } from "./roles.js";
 import { TortureWatcher } from "./watcher.js";
-import { type OperationCounts, TortureClient } from "./workload.js";
+import { type CallerRole, type OperationCounts, TortureClient } from "./workload.js";
 
 const CLIENTS = 6;
 /** Pause of each watcher after each event, in ms: the last one is slower than the clients, so that the history leaves it behind. */
@@ -27,6 +29,9 @@ const WATCHED_MS = 60_000;
 /** How long the healed cluster may take until all members have applied the same, in ms. */
 const CONVERGE_MS = 60_000;
 
+/** Without TLS, everybody may do everything. */
+const NO_ROLES = { roleChanges: 0, refusedCalls: 0, endedStreams: 0 };
+
 const NEVER = new Promise<never>(() => {});
 
 export interface TortureOptions {
@@ -36,7 +41,7 @@ export interface TortureOptions {
   readonly seed: number;
   /** Where the history goes, as JSON lines. Default: nowhere, unless it is at fault. */
   readonly history?: string | undefined;
-  /** Mutual TLS, with certificates that are replaced every 30 s. */
+  /** Mutual TLS, with certificates that are replaced every 30 s, and an access file that is replaced every 20 s. */
   readonly tls?: boolean | undefined;
   readonly progress?: ((line: string) => void) | undefined;
 }
@@ -65,6 +70,11 @@ export interface TortureReport {
   readonly refusedWrites: number;
   /** How often all certificates were replaced. */
   readonly replacements: number;
+  /** How often the access file was replaced. */
+  readonly roleChanges: number;
+  /** Calls of callers that had lost their role, and their long streams that ended for that. */
+  readonly refusedCalls: number;
+  readonly endedStreams: number;
 }
 
 /**
@@ -102,36 +112,56 @@ class TortureRun {
   async toItsEnd(): Promise<TortureReport> {
     const { minutes, nodes, seed, progress = () => {} } = this.options;
     const args = ["--snapshot-entries", "200", "--trailing-log-bytes", "0", "--segment-bytes", `${5 * 1024 * 1024}`];
-    const certificates = this.options.tls ? await TortureCertificates.create(this.directory) : undefined;
-    const cluster = await ProcessCluster.start({ directory: this.directory, nodes, args, certificates });
-    this.#connection = cluster.connection;
+    const random = new Random(seed);
+    const security = this.options.tls ? await this.#security(new Random(seed + 2)) : undefined;
+    const { certificates, roles } = security ?? {};
+    const connectionOf = async (name: string) => (await roles?.connectionOf(name)) ?? {};
+    this.#connection = (await certificates?.client(HARNESS)) ?? {};
+    if (roles !== undefined) args.push("--access", roles.file);
+    const connection = this.#connection;
+    const cluster = await ProcessCluster.start({ directory: this.directory, nodes, args, certificates, connection });
     try {
-      const random = new Random(seed);
       const endpoints = cluster.endpoints;
-      const clients = Array.from({ length: CLIENTS }, (_, at) => this.#client(`c${at}`, endpoints, random));
+      const clients: TortureClient[] = [];
+      for (let at = 0; at < CLIENTS; at++) {
+        clients.push(this.#client(`c${at}`, endpoints, random, await connectionOf(`c${at}`)));
+      }
+      const asWatchers = await connectionOf("watchers");
       const watchers = WATCHERS.map(
-        (pauseMs, at) => new TortureWatcher(`w${at}`, endpoints, this.#ledger, { pauseMs }, this.#connection),
+        (pauseMs, at) => new TortureWatcher(`w${at}`, endpoints, this.#ledger, { pauseMs }, asWatchers),
       );
       const lock = new SharedLock();
+      const asHolders = await connectionOf("holders");
       const holders = Array.from(
         { length: HOLDERS },
-        () => new TortureHolder(endpoints, new Random(random.whole(0, 2 ** 31)), lock, this.#connection),
+        () => new TortureHolder(endpoints, new Random(random.whole(0, 2 ** 31)), lock, asHolders),
       );
+      const streams: FickleStreams[] = [];
+      for (const name of roles === undefined ? [] : FICKLE_CALLERS) {
+        const own = await connectionOf(name);
+        clients.push(this.#client(name, endpoints, random, own, roleOf(name, roles!)));
+        streams.push(new FickleStreams(name, cluster, roles!, own, new Random(random.whole(0, 2 ** 31))));
+      }
       const nemesis = new Nemesis(cluster, new Random(seed + 1), progress);
       certificates?.replaceAgainAndAgain(progress);
+      roles?.replaceAgainAndAgain(cluster, progress);
       const end = performance.now() + minutes * 60_000;
-      const unexpected = Promise.race([nemesis.done, ...[...clients, ...watchers, ...holders].map(({ done }) => done)]);
+      const unexpected = Promise.race([
+        nemesis.done,
+        ...[...clients, ...watchers, ...holders, ...streams].map(({ done }) => done),
+      ]);
       while (performance.now() < end) {
         await Promise.race([
           unexpected,
           certificates?.failed ?? NEVER,
+          roles?.failed ?? NEVER,
           pause(Math.min(10_000, Math.max(0, end - performance.now()))),
         ]);
         progress(`operations: ${JSON.stringify(this.#counts)}`);
       }
-      await certificates?.stop();
+      await Promise.all([certificates?.stop(), roles?.stop()]);
       await nemesis.stop();
-      await Promise.all([...clients, ...holders].map((client) => client.stop()));
+      await Promise.all([...clients, ...holders, ...streams].map((client) => client.stop()));
       await this.#checkLeasesEnd(endpoints);
       const facts = await this.#checkConverged(cluster);
       await this.#checkWatchers(watchers, facts.appliedIndex, endpoints);
@@ -144,19 +174,31 @@ class TortureRun {
         watchRestarts: sum("restarts"),
       };
       const replacements = certificates?.replacements ?? 0;
-      const counts = { ...watched, ...lock.counts, replacements };
+      const counts = { ...watched, ...lock.counts, replacements, ...(roles?.counts ?? NO_ROLES) };
       return { operations: this.#counts, faults: nemesis.counts, ...facts, steps, ...counts };
     } finally {
-      await certificates?.stop();
+      await Promise.all([certificates?.stop(), roles?.stop()]);
       await cluster.stop();
     }
   }
 
-  #client(name: string, endpoints: readonly string[], random: Random): TortureClient {
+  async #security(random: Random): Promise<{ certificates: TortureCertificates; roles: TortureRoles }> {
+    const certificates = await TortureCertificates.create(this.directory);
+    const roles = await TortureRoles.create(join(this.directory, "access.json"), certificates, random);
+    return { certificates, roles };
+  }
+
+  #client(
+    name: string,
+    endpoints: readonly string[],
+    random: Random,
+    connection: ConnectionOptions,
+    role?: CallerRole,
+  ): TortureClient {
     const own = new Random(random.whole(0, 2 ** 31));
     const record = (operation: Operation) => this.history.push(operation);
     const answered = (index: number, key: string, value: string) => this.#ledger.answered(index, key, value);
-    return new TortureClient(name, endpoints, own, record, answered, this.#counts, this.#connection);
+    return new TortureClient(name, endpoints, own, record, answered, this.#counts, connection, role);
   }
 
   /** Leases that nobody keeps end by themselves. */
@@ -224,6 +266,13 @@ class TortureRun {
       snapshots: counts.reduce((sum, { snapshots }) => sum + snapshots, 0),
     };
   }
+}
+
+function roleOf(name: string, roles: TortureRoles): CallerRole {
+  return {
+    verdict: (need, from, to) => roles.verdict(name, need, from, to),
+    refused: () => roles.counts.refusedCalls++,
+  };
 }
 
 /** Waits until all have applied all that is committed; returns that index. */

@@ -1,11 +1,14 @@
 import { setTimeout as pause } from "node:timers/promises";
+import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../../src/base/errors.js";
 import { CairnClient } from "../../../src/client/client.js";
-import type { ConnectionOptions } from "../../../src/client/security/connection.js";
+import { type ConnectionOptions, protectedSettings } from "../../../src/client/security/connection.js";
 import { compare } from "../../../src/client/txn/conditions.js";
 import { op } from "../../../src/client/txn/steps.js";
+import { ChannelPool } from "../../../src/rpc/channel_pool.js";
 import type { Operation } from "../../support/history/history.js";
 import type { Random } from "../../support/random.js";
+import type { Need, Verdict } from "./roles.js";
 
 /** Keys at a time, and how long they are used, in ms: a history of one key must not grow for ever, or it cannot be checked. */
 const KEYS = 6;
@@ -20,9 +23,25 @@ export interface OperationCounts {
   failed: number;
 }
 
+/** Pause after a refusal for want of a role, in ms: a caller that gives up until it is told otherwise would show less. */
+const REFUSED_PAUSE_MS = 40;
+
+/** Errors of a put at one node after which it has certainly no effect. */
+const NOTHING_HAPPENED: ReadonlySet<string> = new Set(["NOT_LEADER", "BUSY", "PERMISSION_DENIED", "UNAUTHENTICATED"]);
+
+/** What an access file says of a caller that may lose its role. */
+export interface CallerRole {
+  /** Whether it had the role from one moment to another. */
+  verdict(need: Need, from: number, to: number): Verdict;
+  /** A call was refused for want of a role. */
+  refused(): void;
+}
+
 /** A client that reads, writes, compares and sets and deletes without end, and writes down what came of it. */
 export class TortureClient {
   readonly #client: CairnClient;
+  /** For calls to one node alone. */
+  readonly #nodes: ChannelPool;
   #written = 0;
   #stopped = false;
   #lastSeen = new Map<string, string | null>();
@@ -31,13 +50,15 @@ export class TortureClient {
 
   constructor(
     private readonly name: string,
-    endpoints: readonly string[],
+    private readonly endpoints: readonly string[],
     private readonly random: Random,
     private readonly record: (operation: Operation) => void,
     /** Told of each write that was answered, with its place in the log. */
     private readonly answered: (index: number, key: string, value: string) => void,
     readonly counts: OperationCounts,
     connection: ConnectionOptions = {},
+    /** Default: it has its role all the time. */
+    private readonly role?: CallerRole,
   ) {
     this.#client = new CairnClient({
       ...connection,
@@ -45,6 +66,7 @@ export class TortureClient {
       timeoutMs: TIMEOUT_MS,
       random: () => random.fraction(),
     });
+    this.#nodes = new ChannelPool(protectedSettings(connection, endpoints));
     this.done = this.#run();
   }
 
@@ -52,6 +74,7 @@ export class TortureClient {
     this.#stopped = true;
     await this.done;
     await this.#client.close();
+    this.#nodes.close();
   }
 
   async #run(): Promise<void> {
@@ -82,9 +105,24 @@ export class TortureClient {
   async #put(key: string): Promise<void> {
     const value = this.#newValue();
     await this.#observe({ op: "put", key, value }, async () => {
-      this.answered(await this.#client.put(key, value), key, value);
+      const version =
+        this.role !== undefined && this.random.oneIn(2) ? this.#putAnywhere(key, value) : this.#client.put(key, value);
+      this.answered(await version, key, value);
       return {};
     });
+  }
+
+  /** A put at any node, which passes it on: it is judged there, and again by the leader. */
+  async #putAnywhere(key: string, value: string): Promise<number> {
+    const kv = this.#nodes.get(this.random.pick(this.endpoints)).client(KeyValueService);
+    try {
+      const answer = await kv.put({ key: Buffer.from(key), value: Buffer.from(value) }, { timeoutMs: TIMEOUT_MS });
+      return Number(answer.version);
+    } catch (error) {
+      const { code, text } = CairnError.from(error);
+      if (NOTHING_HAPPENED.has(code)) throw error;
+      throw new CairnError("OUTCOME_UNKNOWN", text, { cause: error });
+    }
   }
 
   async #delete(key: string): Promise<void> {
@@ -134,13 +172,28 @@ export class TortureClient {
     act: () => Promise<Pick<Operation, "found" | "out">>,
   ): Promise<void> {
     const { name: client } = this;
+    const began = performance.now();
     const call = microseconds();
+    const verdict = () => this.role?.verdict(what.op === "get" ? "read" : "write", began, performance.now()) ?? "held";
     try {
       const answer = await act();
+      if (verdict() === "lacked")
+        throw new Error(`${client} has not the role for ${what.op} ${what.key}, which was done`);
       this.counts.ok++;
       this.record({ client, ...what, ...answer, status: "ok", call, ret: microseconds() });
     } catch (error) {
       if (!(error instanceof CairnError)) throw error;
+      const isRefused = error.code === "PERMISSION_DENIED" || error.code === "UNAUTHENTICATED";
+      if (isRefused && verdict() === "held")
+        throw new Error(`${client} has the role for ${what.op} ${what.key}: ${error}`);
+      if (isRefused || verdict() === "lacked") {
+        // Whatever the answer was: without the role, nothing may come of it.
+        this.counts.failed++;
+        this.role?.refused();
+        this.record({ client, ...what, status: "fail", call, ret: microseconds() });
+        await pause(REFUSED_PAUSE_MS);
+        return;
+      }
       if (error.code === "OUTCOME_UNKNOWN") {
         this.counts.unknown++;
         this.record({ client, ...what, status: "info", call, ret: null });

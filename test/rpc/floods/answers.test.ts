@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { answerWithRoom, type CallContext } from "../../../src/rpc/call_context.js";
+import { EncodedMessage } from "../../../src/rpc/codec.js";
 import { until } from "../../support/conditions.js";
 import { settled } from "../../support/nodes/loopback.js";
 import { call, GET, guarded, openSession, RANGE } from "./support.js";
@@ -25,6 +26,28 @@ test("streams of a connection that does not read wait until it reads", async () 
   const made = count.made;
   for (const { stream } of calls) stream.resume();
   await until(() => count.made > made + 50, "they go on");
+});
+
+test("one answer to many streams, each of which had room before it came, waits for room, and is once in memory", async () => {
+  const bytes = Buffer.concat([Buffer.from([0x12, 0x80, 0x80, 0x20]), Buffer.alloc(512 * 1024)]);
+  let answer: (bytes: Buffer) => void = () => {};
+  const answered = new Promise<Buffer>((resolve) => {
+    answer = resolve;
+  });
+  let begun = 0;
+  async function* range() {
+    begun++;
+    yield new EncodedMessage(await answered, () => {});
+  }
+  const { address, guard } = await guarded({ answerBytes: 4 * MiB }, { range });
+  const session = await openSession(address);
+  for (let at = 0; at < 50; at++) call(session, RANGE, undefined, { reads: false });
+  await until(() => begun === 50, "all streams wait for it");
+  const before = process.memoryUsage().arrayBuffers;
+  answer(bytes);
+  await until(() => guard.answers.waiting > 30, "most of them wait for room");
+  expect(guard.answers.unsent).toBeLessThan(6 * MiB);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(4 * MiB);
 });
 
 test("another connection, which reads, does not wait for those that do not", async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { limitRefusals } from "../../../src/base/telemetry/refusals.js";
 import { until, untilAsync } from "../../support/conditions.js";
-import { call, GET, greeting, guarded, openSession, openSocket, ping, VOTE } from "./support.js";
+import { call, GET, greeting, grpcMessage, guarded, openSession, openSocket, ping, VOTE } from "./support.js";
 
 test.each(["connections", "connectionsPerAddress"] as const)(
   "a client above %s is told so, and its connection closed",
@@ -38,6 +38,38 @@ test("peers have a limit of their own", async () => {
   expect(await call(await openSession(address), GET).end).toMatchObject({ status: 0 });
   expect(await call(await openSession(address), VOTE).end).toMatchObject({ status: 0 });
   expect((await call(await openSession(address), VOTE).end).text).toContain("the limit peerConnections is 1");
+});
+
+test("above the room for peers, connections that pass for theirs have what clients have, and no more", async () => {
+  let members = 1;
+  const { address, guard } = await guarded({ connections: 1, peerRequestBytes: 1 }, undefined, {
+    peerRoom: () => members,
+  });
+  expect(await call(await openSession(address), VOTE).end).toMatchObject({ status: 0 });
+  // The room of a client takes the second, and a third has none.
+  const second = await openSession(address);
+  expect(await call(second, VOTE).end).toMatchObject({ status: 0 });
+  const held = call(second, VOTE, grpcMessage(Buffer.alloc(1_000)).subarray(0, 100), { ends: false });
+  await until(() => guard.requestsTaken === 1_000, "its message counts as a client's");
+  held.stream.close();
+  const third = await call(await openSession(address), VOTE).end;
+  expect(third).toMatchObject({ status: 8, code: "BUSY" });
+  expect(third.text).toContain("without certificates, it takes 1 (peerConnectionsPerMember, peerConnectionsSpare)");
+  members = 2;
+  expect(await call(await openSession(address), VOTE).end).toMatchObject({ status: 0 });
+});
+
+test("a connection is one of peers by what the server knows of it, too", async () => {
+  const known = new Set<unknown>();
+  const isPeer = (path: string, session: unknown) => path === VOTE && known.has(session);
+  const { address, guard } = await guarded({ connections: 1 }, undefined, { isPeer });
+  expect(await call(await openSession(address), GET).end).toMatchObject({ status: 0 });
+  const stranger = await call(await openSession(address), VOTE).end;
+  expect(stranger.text).toContain("the limit connections is 1");
+  const before = new Set(guard.sessions);
+  const peer = await openSession(address);
+  for (const each of guard.sessions) if (!before.has(each)) known.add(each);
+  expect(await call(peer, VOTE).end).toMatchObject({ status: 0 });
 });
 
 test("a connection above the limit that says nothing is closed, at once when more of them come", async () => {

@@ -17,6 +17,15 @@ test.each([
   });
 });
 
+test("a connection with a call whose headers are far too large is closed at once, with all that came behind it", async () => {
+  const { address } = await guarded({ headerBytes: 1_000 });
+  const session = await openSession(address);
+  const headers = { "x-1": "v".repeat(9_000) };
+  const calls = Array.from({ length: 5 }, () => call(session, GET, undefined, { headers }));
+  await until(() => session.destroyed, "it is closed");
+  for (const each of calls) expect(await each.end).toMatchObject({ status: undefined });
+});
+
 test("a client that does not acknowledge the limit cannot send as many headers as it likes", async () => {
   const { address } = await guarded({ headerBytes: 1_000 });
   // Each block: :method POST, :scheme http, :authority, :path, and 40 values of 100 bytes.

@@ -18,7 +18,7 @@ test("calls above streams are refused with the name of the limit, those of peers
   const { status, text, code } = await calls[6]!.end;
   expect({ status, code }).toEqual({ status: 8, code: "BUSY" });
   expect(text).toContain("the limit streams is 8");
-  expect(await call(session, VOTE).end).toMatchObject({ status: 0 });
+  expect(await call(await openSession(address), VOTE).end).toMatchObject({ status: 0 });
   calls[0]!.stream.close();
   await untilAsync(async () => {
     const next = call(session, GET);

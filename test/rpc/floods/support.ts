@@ -4,7 +4,7 @@ import * as grpc from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
 import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../../gen/cairn/v1/raft_pb.js";
-import { FloodGuard } from "../../../src/rpc/floods/flood_guard.js";
+import { FloodGuard, type FloodGuardOptions } from "../../../src/rpc/floods/flood_guard.js";
 import type { FloodLimits } from "../../../src/rpc/floods/flood_limits.js";
 import { guardServer } from "../../../src/rpc/floods/guard_server.js";
 import { serverOptions } from "../../../src/rpc/grpc_options.js";
@@ -22,10 +22,11 @@ export const VOTE = "/cairn.v1.RaftService/RequestVote";
 export async function guarded(
   limits: Partial<FloodLimits>,
   kv: ServiceImplementation<typeof KeyValueService> = { get: async () => ({}), put: async () => ({}) },
+  peers: Pick<FloodGuardOptions, "isPeer" | "peerRoom"> = {},
 ) {
   const server = new grpc.Server(serverOptions);
   widenWindows(server);
-  const guard = new FloodGuard({ limits, isPeer: (path) => path.startsWith("/cairn.v1.RaftService/") });
+  const guard = new FloodGuard({ limits, isPeer: (path) => path.startsWith("/cairn.v1.RaftService/"), ...peers });
   if (!guardServer(server, guard)) throw new Error("grpc-js is built differently");
   addService(server, KeyValueService, kv);
   addService(server, RaftService, { requestVote: async () => ({ term: 7n }) });

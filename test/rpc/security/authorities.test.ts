@@ -2,7 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { certificatesIn, isSignedBy } from "../../../src/rpc/security/authorities.js";
 import { alternativeNames, nodeNamed } from "../../../src/rpc/security/caller_certificate.js";
-import { TestAuthority } from "../../support/certificates.js";
+import { TestAuthority } from "../../support/certificates/authority.js";
 
 const certificate = (pem: string) => new X509Certificate(pem);
 

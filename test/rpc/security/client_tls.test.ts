@@ -7,10 +7,9 @@ import { createServer as createTlsServer } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
-import type { StoredPair } from "../../../src/certificates/certificate_files.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type ClientTls, clientCredentials } from "../../../src/rpc/security/client_tls.js";
-import { StoredAuthority, store } from "../../support/certificates/stored_authority.js";
+import { StoredAuthority, type StoredPair, store } from "../../support/certificates/stored_authority.js";
 import { serveWith, tlsServer } from "../../support/certificates/tls_server.js";
 import { failure } from "../../support/conditions.js";
 
@@ -99,7 +98,7 @@ describe("a client with TLS", () => {
 
   test("says that it needs a certificate of its own, or one that the server trusts", async () => {
     const [authority, other] = [await StoredAuthority.make("One"), await StoredAuthority.make("Other")];
-    const { port } = await tlsServer(await authority.node("n1"), authority.stored.certificate);
+    const { port } = await tlsServer(await authority.node("n1"), authority.pem);
     const address = `127.0.0.1:${port}`;
     expect(await ask(open(address, withPair(authority, await authority.client("alice"))))).toBe("n1");
     expect(await reason(address, { ca: authority.certificateFile })).toBe(
@@ -139,8 +138,8 @@ describe("a client with TLS", () => {
   test("takes changed files for new connections, and leaves those that live alone", async () => {
     const [first, second] = [await StoredAuthority.make("First"), await StoredAuthority.make("Second")];
     const files = withPair(first, await first.client("alice"));
-    const one = await tlsServer(await first.node("n1"), first.stored.certificate);
-    const two = await tlsServer(await second.node("n2"), second.stored.certificate);
+    const one = await tlsServer(await first.node("n1"), first.pem);
+    const two = await tlsServer(await second.node("n2"), second.pem);
     const credentials = clientCredentials(files);
     const channelTo = (port: number) => {
       const channel = openChannel(`127.0.0.1:${port}`, { credentials });
@@ -152,7 +151,7 @@ describe("a client with TLS", () => {
     await failure("UNREACHABLE", ask(channelTo(two.port)), "CN=Second, is not one that this client trusts");
 
     store(first.directory, "alice", await second.client("alice"));
-    writeFileSync(files.ca!, second.stored.certificate);
+    writeFileSync(files.ca!, second.pem);
     expect(await ask(channelTo(two.port))).toBe("n1");
     expect(await ask(living)).toBe("n1");
     await failure("UNREACHABLE", ask(channelTo(one.port)), "CN=First, is not one that this client trusts");

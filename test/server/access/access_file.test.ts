@@ -101,6 +101,12 @@ test.each([
     "the limit accessPrefixes is 100",
   ],
   [withCallers(caller({ grants: [{ role: "peer" }, { role: "admin" }] })), "with the role peer must have no other"],
+  [JSON.stringify({ callers: [], revoked: "a" }), "revoked must be a list of texts"],
+  [JSON.stringify({ callers: [], revoked: ["AA:BB"] }), "revoked[0] must be the SHA-256 fingerprint of a certificate"],
+  [
+    JSON.stringify({ callers: [], revoked: ["ab".repeat(32), Array(32).fill("AB").join(":")] }),
+    "revoked[1] is the same as revoked[0]",
+  ],
 ])("an access file that is not valid is refused by its place: %.60s", async (text, problem) => {
   const error = await failure("INVALID_ARGUMENT", () => parseAccess(text));
   expect(error.text).toContain(problem);

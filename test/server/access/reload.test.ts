@@ -1,10 +1,13 @@
 import { writeFile } from "node:fs/promises";
 import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
+import { CairnClient } from "../../../src/client/client.js";
+import { tokenHash } from "../../../src/server/access/tokens.js";
 import { healthService } from "../../../src/server/discovery/health.js";
 import { deferred, failure, isSettled, until } from "../../support/conditions.js";
+import { replaceFile } from "../../support/disk/replace_file.js";
 import { bytes } from "../../support/nodes/acting_leader.js";
-import { as, replaceFile, serveGuarded, testCaller } from "../../support/nodes/guarded.js";
+import { as, serveGuarded, testCaller } from "../../support/nodes/guarded.js";
 import { collect } from "../../support/nodes/served_node.js";
 import { putCall } from "../session_support.js";
 
@@ -58,9 +61,9 @@ test("open streams are judged by the new rules after a reload", async () => {
 
   // Bob is gone, and Alice no longer writes everywhere.
   await reload([{ ...alice, grants: [{ role: "writer", prefixes: ["app/"] }] }]);
-  await failure("PERMISSION_DENIED", watch.ended, "bob lacks");
-  await failure("PERMISSION_DENIED", bobsAnswers.ended, "bob lacks");
-  expect(await healthEnd.promise).toBe(grpc.status.PERMISSION_DENIED);
+  await failure("UNAUTHENTICATED", watch.ended, "no longer has the credentials with which the stream began");
+  await failure("UNAUTHENTICATED", bobsAnswers.ended, "no longer has the credentials");
+  expect(await healthEnd.promise).toBe(grpc.status.UNAUTHENTICATED);
   await failure("UNAUTHENTICATED", kv.get({ key: bytes("app/1") }, as(bob)));
   await session.send({ calls: [putCall(1, "other/1", "1"), putCall(2, "app/2", "1")] });
   await until(() => answers.found.flatMap((each) => each.answers).length === 2, "both calls are answered");
@@ -74,6 +77,35 @@ test("open streams are judged by the new rules after a reload", async () => {
   await failure("PERMISSION_DENIED", kept.ended, "alice lacks the role writer");
   await failure("PERMISSION_DENIED", kv.put({ key: bytes("app/1") }, as(alice)));
   expect(await isSettled(own.ended)).toBe(false);
+});
+
+test("a client whose token is replaced notices nothing", async () => {
+  const { server, reload } = await serveGuarded([alice]);
+  const { token: first, name } = alice;
+  const second = testCaller("alice").token;
+  let token = first;
+  const client = new CairnClient({ endpoints: [server.address], token: () => token });
+  onTestFinished(() => client.close());
+  const keys: string[] = [];
+  const watch = client.watch({ prefix: "app/" });
+  const watching = (async () => {
+    for await (const event of watch) if (event.type === "put") keys.push(event.key);
+  })();
+  watching.catch(() => {});
+  await watch.ready();
+  await client.put("app/1", "1");
+  const both = [tokenHash(first), tokenHash(second)];
+  const file = (tokens: readonly string[]) => JSON.stringify({ callers: [{ name, tokens, grants: alice.grants }] });
+  await reload(file(both));
+  token = second;
+  await reload(file([tokenHash(second)]));
+  await client.put("app/2", "2");
+  await until(() => keys.length === 2, "the watch goes on");
+  expect(keys).toEqual(["app/1", "app/2"]);
+  // The token is gone for good: now both must be told.
+  await reload(file([tokenHash(testCaller("alice").token)]));
+  await failure("UNAUTHENTICATED", watching);
+  await failure("UNAUTHENTICATED", client.put("app/3", "3"));
 });
 
 test("a changed file that is not valid is reported, and the rules stay", async () => {

@@ -1,43 +1,51 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { StoredPair } from "../../../src/certificates/certificate_files.js";
-import {
-  type KeyPairPem,
-  makeAuthority,
-  makeClientCertificate,
-  makeNodeCertificate,
-} from "../../../src/certificates/issue.js";
 import { temporaryDirectory } from "../disk/temporary_directory.js";
+import { type Issued, TestAuthority } from "./authority.js";
 
-/** An authority, and what it signs, in a directory of the test. */
+const DAY_MS = 24 * 3_600_000;
+
+/** A certificate and its key, and where they are written. */
+export interface StoredPair extends Issued {
+  readonly certificateFile: string;
+  readonly keyFile: string;
+}
+
+/** An authority, and what it signs, in files of a directory of the test. */
 export class StoredAuthority {
   private constructor(
-    readonly stored: StoredPair,
+    private readonly authority: TestAuthority,
+    readonly certificateFile: string,
     readonly directory: string,
   ) {}
 
   static async make(name = "Test authority"): Promise<StoredAuthority> {
     const directory = await temporaryDirectory();
-    return new StoredAuthority(store(directory, name, await makeAuthority(name, { days: 30 })), directory);
+    const authority = await TestAuthority.create(name);
+    const { certificateFile } = store(directory, name, { certificate: authority.pem, key: "" });
+    return new StoredAuthority(authority, certificateFile, directory);
   }
 
-  get certificateFile(): string {
-    return this.stored.certificateFile;
+  /** The authority's own certificate, in PEM. */
+  get pem(): string {
+    return this.authority.pem;
   }
 
-  /** A node's certificate; `now` lies in the past for one that has expired. */
-  async node(id: string, hosts = ["127.0.0.1", "localhost"], now?: number, clusterId = "c1"): Promise<StoredPair> {
-    const pair = await makeNodeCertificate(this.stored, { id, clusterId, hosts }, { days: 10, now });
-    return store(this.directory, id, pair);
+  /** A node's certificate, which begins at `now`: in the past for one that has expired. */
+  async node(id: string, hosts = ["127.0.0.1", "localhost"], now = Date.now() - DAY_MS): Promise<StoredPair> {
+    const uris = [`cairn://c1/node/${id}`];
+    const validity = { from: now, until: now + 10 * DAY_MS };
+    return store(this.directory, id, await this.authority.issue({ commonName: id, uris, hosts, ...validity }));
   }
 
-  async client(name: string, now?: number): Promise<StoredPair> {
-    return store(this.directory, name, await makeClientCertificate(this.stored, { name }, { days: 10, now }));
+  async client(name: string, now = Date.now() - DAY_MS): Promise<StoredPair> {
+    const validity = { from: now, until: now + 10 * DAY_MS };
+    return store(this.directory, name, await this.authority.issue({ commonName: name, hosts: [], ...validity }));
   }
 }
 
 /** Writes a pair to NAME.crt and NAME.key, in place of any that is there. */
-export function store(directory: string, name: string, pair: KeyPairPem): StoredPair {
+export function store(directory: string, name: string, pair: Issued): StoredPair {
   const path = join(directory, name.replaceAll(" ", "-"));
   const stored = { ...pair, certificateFile: `${path}.crt`, keyFile: `${path}.key` };
   writeFileSync(stored.certificateFile, pair.certificate);

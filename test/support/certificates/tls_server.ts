@@ -1,13 +1,13 @@
 import * as grpc from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
-import type { StoredPair } from "../../../src/certificates/certificate_files.js";
 import { serverOptions } from "../../../src/rpc/grpc_options.js";
 import { addService } from "../../../src/rpc/server.js";
+import type { Issued } from "./authority.js";
 
 /** A server of AdminService.GetStatus, by TLS. `clientAuthority` in PEM: clients must have a certificate of it. */
 export async function tlsServer(
-  pair: StoredPair,
+  pair: Issued,
   clientAuthority?: string,
 ): Promise<{ port: number; server: grpc.Server }> {
   const credentials = grpc.ServerCredentials.createSsl(

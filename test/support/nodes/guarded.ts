@@ -1,5 +1,4 @@
 import { writeFileSync } from "node:fs";
-import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
@@ -11,6 +10,7 @@ import { AccessControl } from "../../../src/server/access/access_control.js";
 import { bearer, newToken, tokenHash } from "../../../src/server/access/tokens.js";
 import { CairnServer } from "../../../src/server/server.js";
 import { ManualClock, until } from "../conditions.js";
+import { replaceFile } from "../disk/replace_file.js";
 import { temporaryDirectory } from "../disk/temporary_directory.js";
 import { memoryHome } from "./nodes.js";
 
@@ -36,12 +36,6 @@ export function accessText(callers: readonly TestCaller[], more: object = {}): s
 /** The settings of a call with the caller's token. */
 export function as({ token }: TestCaller, metadata: Readonly<Record<string, string>> = {}) {
   return { metadata: { ...metadata, authorization: bearer(token) }, timeoutMs: 20_000 };
-}
-
-/** Puts another access file in the place of the present one, in one step. */
-export async function replaceFile(file: string, text: string): Promise<void> {
-  await writeFile(`${file}.new`, text);
-  await rename(`${file}.new`, file);
 }
 
 /** Lines of a log. */
@@ -79,9 +73,9 @@ export async function serveGuarded(callers: readonly TestCaller[], more: object 
     leases: channel.client(LeaseService),
     raft: channel.client(RaftService),
     /** Changes the file, and waits until the change is in force. */
-    async reload(changed: readonly TestCaller[], moreThen: object = more) {
+    async reload(changed: readonly TestCaller[] | string, moreThen: object = more) {
       const before = access.generation;
-      await replaceFile(file, accessText(changed, moreThen));
+      await replaceFile(file, typeof changed === "string" ? changed : accessText(changed, moreThen));
       await until(() => access.generation > before, "the file is read again");
     },
   };

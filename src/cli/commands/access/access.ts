@@ -54,8 +54,10 @@ async function check(file: string, options: CheckOptions): Promise<void> {
     const callers = policy.callers.map(({ rights }) => shown(rights));
     const rows = callers.map(({ name, roles, reads, writes }) => [name, ...[roles, reads, writes].map(listed)]);
     const open = { health: policy.health, reflection: policy.reflection };
-    const text = `${table(["CALLER", "ROLES", "READS", "WRITES"], rows)}\nhealth: ${open.health}, reflection: ${open.reflection}`;
-    await printResult(options, { ...open, callers }, text);
+    const revoked = [...policy.revoked];
+    const last = `health: ${open.health}, reflection: ${open.reflection}, revoked certificates: ${revoked.length}`;
+    const text = `${table(["CALLER", "ROLES", "READS", "WRITES"], rows)}\n${last}`;
+    await printResult(options, { ...open, callers, revoked }, text);
     return;
   }
   const rights = shown(one);

@@ -1,7 +1,6 @@
 import "reflect-metadata";
 import { randomBytes, webcrypto } from "node:crypto";
-import { mkdir, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { isIP } from "node:net";
 import * as x509 from "@peculiar/x509";
 
 // Makes certificates for tests.
@@ -21,7 +20,13 @@ export interface IssueOptions {
   readonly commonName: string;
   /** "cairn://c1/node/n1" */
   readonly uris?: readonly string[];
+  /** Names and addresses beside localhost and 127.0.0.1. */
   readonly dns?: readonly string[];
+  /** All names and addresses, in place of those. */
+  readonly hosts?: readonly string[];
+  /** When it begins and ends, in ms since 1970. Default: a month before now, and `days` (90) after. */
+  readonly from?: number;
+  readonly until?: number;
   readonly days?: number;
   /** May sign others. */
   readonly isAuthority?: boolean;
@@ -56,8 +61,8 @@ export class TestAuthority {
     return `${this.root.toString("pem")}\n`;
   }
 
-  async issue({ commonName, uris = [], dns = [], days = 90, isAuthority = false }: IssueOptions): Promise<Issued> {
-    return (await this.#issue({ commonName, uris, dns, days, isAuthority })).issued;
+  async issue(options: IssueOptions): Promise<Issued> {
+    return (await this.#issue(options)).issued;
   }
 
   /** An authority that this one has signed. */
@@ -77,26 +82,28 @@ export class TestAuthority {
     return this.issue({ commonName: id, uris: [`cairn://${cluster}/node/${id}`], days });
   }
 
-  async #issue({ commonName, uris = [], dns = [], days = 90, isAuthority = false }: IssueOptions) {
+  async #issue({ commonName, uris = [], dns = [], hosts, days = 90, isAuthority = false, ...validity }: IssueOptions) {
+    const now = Date.now();
+    const { from = now - 30 * DAY_MS, until = now + days * DAY_MS } = validity;
     const keys = await keyPair();
     const names: x509.JsonGeneralNames = [
-      { type: "dns", value: "localhost" },
-      { type: "ip", value: "127.0.0.1" },
-      ...dns.map((value) => ({ type: "dns", value }) as const),
       ...uris.map((value) => ({ type: "url", value }) as const),
+      ...(hosts ?? ["localhost", "127.0.0.1", ...dns]).map(
+        (value) => ({ type: isIP(value) ? "ip" : "dns", value }) as const,
+      ),
     ];
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: serialNumber(),
       subject: `CN=${commonName}`,
       issuer: this.root.subject,
-      notBefore: new Date(Date.now() - 30 * DAY_MS),
-      notAfter: new Date(Date.now() + days * DAY_MS),
+      notBefore: new Date(from),
+      notAfter: new Date(until),
       signingAlgorithm: ALGORITHM,
       publicKey: keys.publicKey,
       signingKey: this.keys.privateKey,
       extensions: [
         new x509.BasicConstraintsExtension(isAuthority, undefined, true),
-        ...(isAuthority ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
+        ...(isAuthority || names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
         ...(isAuthority
           ? []
           : [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth])]),
@@ -106,45 +113,6 @@ export class TestAuthority {
     const key = x509.PemConverter.encode(exported, "PRIVATE KEY");
     return { keys, certificate, issued: { certificate: `${certificate.toString("pem")}\n`, key: `${key}\n` } };
   }
-}
-
-/** Files of a node in a directory: node.pem, node.key, clients.pem, peers.pem. */
-export interface NodeFiles {
-  readonly certificate: string;
-  readonly key: string;
-  readonly clientCa: string;
-  readonly peerCa: string;
-}
-
-/** Writes a node's files, each one whole, as an operator's tool should. */
-export async function writeNodeFiles(
-  directory: string,
-  { certificate, key }: Issued,
-  { clients, peers }: { readonly clients: string | TestAuthority; readonly peers: string | TestAuthority },
-): Promise<NodeFiles> {
-  await mkdir(directory, { recursive: true });
-  const files = {
-    certificate: join(directory, "node.pem"),
-    key: join(directory, "node.key"),
-    clientCa: join(directory, "clients.pem"),
-    peerCa: join(directory, "peers.pem"),
-  };
-  await replaceFile(files.certificate, certificate);
-  await replaceFile(files.key, key);
-  await replaceFile(files.clientCa, typeof clients === "string" ? clients : clients.pem);
-  await replaceFile(files.peerCa, typeof peers === "string" ? peers : peers.pem);
-  return files;
-}
-
-/** Replaces a file as a whole. */
-export async function replaceFile(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.new`, text);
-  await rename(`${path}.new`, path);
-}
-
-/** Returns the flags of `cairn start` for a node's files. */
-export function tlsFlags({ certificate, key, clientCa, peerCa }: NodeFiles): string[] {
-  return [...["--tls-cert", certificate, "--tls-key", key], ...["--tls-client-ca", clientCa, "--tls-peer-ca", peerCa]];
 }
 
 function keyPair(): Promise<webcrypto.CryptoKeyPair> {
