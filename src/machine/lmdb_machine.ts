@@ -10,7 +10,7 @@ import { EffectNotes } from "./kv/effects/effect_notes.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
 import type { StoredLease } from "./kv/leases/lease_store.js";
 import { copyOf, type KeyEntry, type KeyRecord } from "./kv/record_store.js";
-import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
+import { DEFAULT_SESSION_LIMITS, NEWEST_RULES, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
 import { spaceFor } from "./lmdb/disk_space.js";
@@ -18,7 +18,7 @@ import { LmdbHistory } from "./lmdb/effects/lmdb_history.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb/environment.js";
 import { prepareNew } from "./lmdb/files.js";
 import { closedOnError, openView } from "./lmdb/open.js";
-import type { ApplyResult } from "./state_machine.js";
+import type { ApplyResult, CommandRules } from "./state_machine.js";
 import { StateWorker } from "./worker/state_worker.js";
 import type { WorkerView } from "./worker/worker_view.js";
 
@@ -119,6 +119,11 @@ export class LmdbMachine implements KeyValueMachine {
   /** Implements StateMachine. A read or an apply that finds damage also throws the error. */
   get damaged(): AbortSignal {
     return this.#damaged.signal;
+  }
+
+  get commandRules(): CommandRules {
+    const isOpen = !this.#stop.signal.aborted && !this.#damaged.signal.aborted;
+    return { newest: NEWEST_RULES, inForce: isOpen ? this.#table().rules : 0 };
   }
 
   get keyCount(): number {

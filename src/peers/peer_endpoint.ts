@@ -48,6 +48,8 @@ export interface PeerEndpoint {
   timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer>;
   /** Notes that a peer sent a message that no correct peer sends. */
   violated(sender: MessageSender, detail: string): void;
-  /** Notes that a message was refused because it names another cluster, node or protocol. */
+  /** Notes that a message was refused because it names another cluster or node. */
   strange(sender: MessageSender, detail: string): void;
+  /** Notes that a message was refused because it is of another version of the protocol. */
+  otherProtocol(sender: MessageSender, detail: string): void;
 }

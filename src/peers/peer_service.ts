@@ -26,7 +26,14 @@ import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./intr
 import { type AdmittedPeer, openAdmission, type PeerAdmission } from "./peer_admission.js";
 import type { PeerEndpoint } from "./peer_endpoint.js";
 import { checkPeer, quoted } from "./peer_header.js";
-import { compressionMessage, refusalMessages, rejectionMessages, toCompression, toEntry } from "./protocol.js";
+import {
+  compressionMessage,
+  isOtherProtocol,
+  refusalMessages,
+  rejectionMessages,
+  toCompression,
+  toEntry,
+} from "./protocol.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;
@@ -39,7 +46,8 @@ export function raftService(
   return {
     async introduce(request, context) {
       admission.admit(context).assertIs(request.name, "name");
-      return introduceResponse(await node.introduce(toIntroduction(request)));
+      const asked = orStranger(node, request.name, context, () => toIntroduction(request));
+      return introduceResponse(await node.introduce(asked));
     },
 
     async join(request, context) {
@@ -107,8 +115,10 @@ function orStranger<Read>(node: PeerEndpoint, named: string, { peer: address }: 
   } catch (error) {
     // While a node belongs to no cluster, members that know it from before may call it in vain.
     if (node.clusterId !== "") {
-      const from = isId(named) ? named : "a sender without a valid name";
-      node.strange({ from, address }, CairnError.from(error).text);
+      const sender = { from: isId(named) ? named : "a sender without a valid name", address };
+      const refusal = CairnError.from(error);
+      if (isOtherProtocol(refusal)) node.otherProtocol(sender, refusal.text);
+      else node.strange(sender, refusal.text);
     }
     throw error;
   }

@@ -34,5 +34,6 @@ export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIn
     timeoutNow: (message) => node.timeoutNow(message),
     violated: (sender, detail) => node.protocol.violated(sender, detail),
     strange: (sender, detail) => node.protocol.strange(sender, detail),
+    otherProtocol: (sender, detail) => node.protocol.otherProtocol(sender, detail),
   };
 }

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/admin.proto.
  */
 export const file_cairn_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJImwKC0NlcnRpZmljYXRlEiUKA3VzZRgBIAEoDjIYLmNhaXJuLnYxLkNlcnRpZmljYXRlVXNlEg8KB3N1YmplY3QYAiABKAkSDAoEZmlsZRgDIAEoCRIXCg9leHBpcmVzX3VuaXhfbXMYBCABKAQivAEKC05vZGVQcm9jZXNzEgsKA3BpZBgBIAEoBBIPCgd1bml4X21zGAIgASgEEg0KBXVwX21zGAMgASgBEhQKDG1lbW9yeV9ieXRlcxgEIAEoBBIfChJtZW1vcnlfbGltaXRfYnl0ZXMYBSABKARIAIgBARIdChBvcGVuX2ZpbGVzX2xpbWl0GAYgASgESAGIAQFCFQoTX21lbW9yeV9saW1pdF9ieXRlc0ITChFfb3Blbl9maWxlc19saW1pdCISChBHZXRTdGF0dXNSZXF1ZXN0IuoFChFHZXRTdGF0dXNSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEg8KB25vZGVfaWQYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRIgCgRyb2xlGAQgASgOMhIuY2Fpcm4udjEuTm9kZVJvbGUSDAoEdGVybRgFIAEoBBIRCglsZWFkZXJfaWQYBiABKAkSFAoMY29tbWl0X2luZGV4GAcgASgEEhUKDWFwcGxpZWRfaW5kZXgYCCABKAQSFgoObGFzdF9sb2dfaW5kZXgYCSABKAQSFgoOc25hcHNob3RfaW5kZXgYCiABKAQSKAoKbWVtYmVyc2hpcBgLIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXASLQoNZWxlY3Rpb25fbW9kZRgMIAEoDjIWLmNhaXJuLnYxLkVsZWN0aW9uTW9kZRIRCglkaXNrX2Z1bGwYDSABKAgSJAoIcmVjb3ZlcnkYDiABKAsyEi5jYWlybi52MS5SZWNvdmVyeRIYChBtZW1iZXJzaGlwX2luZGV4GA8gASgEEi8KEWJvb3RzdHJhcF9tZW1iZXJzGBAgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBIqCghwcm9ncmVzcxgRIAMoCzIYLmNhaXJuLnYxLk1lbWJlclByb2dyZXNzEi0KDWxhc3Rfc25hcHNob3QYEiABKAsyFi5jYWlybi52MS5MYXN0U25hcHNob3QSEAoId2FybmluZ3MYEyADKAkSEwoLaW5jYXJuYXRpb24YFCABKAwSIwoIbG9nX3N5bmMYFSABKAsyES5jYWlybi52MS5Mb2dTeW5jEiYKBmhlYWx0aBgWIAMoCzIWLmNhaXJuLnYxLk1lbWJlckhlYWx0aBIrCgxjZXJ0aWZpY2F0ZXMYFyADKAsyFS5jYWlybi52MS5DZXJ0aWZpY2F0ZRImCgdwcm9jZXNzGBggASgLMhUuY2Fpcm4udjEuTm9kZVByb2Nlc3MiLgoRR2V0TG9nSW5mb1JlcXVlc3QSGQoRbWluX2FwcGxpZWRfaW5kZXgYASABKAQiLgoJVGVybVJhbmdlEhMKC2ZpcnN0X2luZGV4GAEgASgEEgwKBHRlcm0YAiABKAQimwIKEkdldExvZ0luZm9SZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBBISCgpsYXN0X2luZGV4GAIgASgEEhEKCWxhc3RfdGVybRgDIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhUKDXRvdGFsX2VudHJpZXMYBiABKAQSFAoMY29tbWl0X2luZGV4GAcgASgEEhUKDWFwcGxpZWRfaW5kZXgYCCABKAQSEAoIc2VnbWVudHMYCSABKA0SEgoKZGlza19ieXRlcxgKIAEoBBIMCgR0ZXJtGAsgASgEEiIKBXRlcm1zGAwgAygLMhMuY2Fpcm4udjEuVGVybVJhbmdlIn4KE1Rha2VTbmFwc2hvdFJlcXVlc3QSGwoRdGhyZXNob2xkX2VudHJpZXMYASABKARIABIPCgVpbmRleBgCIAEoBEgAEhsKDmtlZXBfbG9nX2J5dGVzGAMgASgESAGIAQFCCQoHdHJpZ2dlckIRCg9fa2VlcF9sb2dfYnl0ZXMiZgoMU25hcHNob3RJbmZvEg0KBWluZGV4GAEgASgEEgwKBHRlcm0YAiABKAQSFQoNcGF5bG9hZF9ieXRlcxgDIAEoBBISCgpmaWxlX2J5dGVzGAQgASgEEg4KBnNoYTI1NhgFIAEoDCJsChRUYWtlU25hcHNob3RSZXNwb25zZRINCgV0YWtlbhgBIAEoCBIoCghzbmFwc2hvdBgCIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIbChNsb2dfZW50cmllc190cmltbWVkGAMgASgEIhYKFExpc3RTbmFwc2hvdHNSZXF1ZXN0IkIKFUxpc3RTbmFwc2hvdHNSZXNwb25zZRIpCglzbmFwc2hvdHMYASADKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8iKAoXRG93bmxvYWRTbmFwc2hvdFJlcXVlc3QSDQoFaW5kZXgYASABKAQiTgoYRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlEiQKBGluZm8YASABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SDAoEZGF0YRgCIAEoDCIRCg9DYW1wYWlnblJlcXVlc3QiIAoQQ2FtcGFpZ25SZXNwb25zZRIMCgR0ZXJtGAEgASgEIhYKFExpc3RUcmFuc2ZlcnNSZXF1ZXN0IrcBCghUcmFuc2ZlchIKCgJpZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEg8KB3NlbmRpbmcYAyABKAgSDQoFaW5kZXgYBCABKAQSEwoLdG90YWxfYnl0ZXMYBSABKAQSEgoKZG9uZV9ieXRlcxgGIAEoBBIYChBieXRlc19wZXJfc2Vjb25kGAcgASgEEhQKDHJlbWFpbmluZ19tcxgIIAEoBBIVCg1yZXN1bWVkX2J5dGVzGAkgASgEIj4KFUxpc3RUcmFuc2ZlcnNSZXNwb25zZRIlCgl0cmFuc2ZlcnMYASADKAsyEi5jYWlybi52MS5UcmFuc2ZlciIjChVDYW5jZWxUcmFuc2ZlclJlcXVlc3QSCgoCaWQYASABKAkiGAoWQ2FuY2VsVHJhbnNmZXJSZXNwb25zZSI1ChFBZGRMZWFybmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiPgoSQWRkTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIigKFVByb21vdGVMZWFybmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIkIKFlByb21vdGVMZWFybmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiJgoTUmVtb3ZlTWVtYmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIkAKFFJlbW92ZU1lbWJlclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiwKGVRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSIvChpUcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRIRCglsZWFkZXJfaWQYASABKAkiHwoOQ29tcGFjdFJlcXVlc3QSDQoFaW5kZXgYASABKAQiJgoPQ29tcGFjdFJlc3BvbnNlEhMKC2ZpcnN0X2luZGV4GAEgASgEIhQKElZlcmlmeVN0YXRlUmVxdWVzdCJPCgxNZW1iZXJEaWdlc3QSDwoHbm9kZV9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDwoHZGlmZmVycxgDIAEoCBINCgVlcnJvchgEIAEoCSJgChNWZXJpZnlTdGF0ZVJlc3BvbnNlEg0KBWluZGV4GAEgASgEEicKB2RpZ2VzdHMYAiADKAsyFi5jYWlybi52MS5NZW1iZXJEaWdlc3QSEQoJYWxsX2VxdWFsGAMgASgIKokBCghOb2RlUm9sZRIZChVOT0RFX1JPTEVfVU5TUEVDSUZJRUQQABIWChJOT0RFX1JPTEVfRk9MTE9XRVIQARIXChNOT0RFX1JPTEVfQ0FORElEQVRFEAISFAoQTk9ERV9ST0xFX0xFQURFUhADEhsKF05PREVfUk9MRV9QUkVfQ0FORElEQVRFEAQqZAoMRWxlY3Rpb25Nb2RlEh0KGUVMRUNUSU9OX01PREVfVU5TUEVDSUZJRUQQABIbChdFTEVDVElPTl9NT0RFX0FVVE9NQVRJQxABEhgKFEVMRUNUSU9OX01PREVfTUFOVUFMEAIqnQEKDVByb2dyZXNzU3RhdGUSHgoaUFJPR1JFU1NfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRQUk9HUkVTU19TVEFURV9QUk9CRRABEhwKGFBST0dSRVNTX1NUQVRFX1JFUExJQ0FURRACEhsKF1BST0dSRVNTX1NUQVRFX1NOQVBTSE9UEAMSFwoTUFJPR1JFU1NfU1RBVEVfTE9TVBAEKp4CCg5TbmFwc2hvdFJlYXNvbhIfChtTTkFQU0hPVF9SRUFTT05fVU5TUEVDSUZJRUQQABIdChlTTkFQU0hPVF9SRUFTT05fUkVRVUVTVEVEEAESGwoXU05BUFNIT1RfUkVBU09OX0VOVFJJRVMQAhIdChlTTkFQU0hPVF9SRUFTT05fTE9HX0JZVEVTEAMSHQoZU05BUFNIT1RfUkVBU09OX0xPR19SQVRJTxAEEhcKE1NOQVBTSE9UX1JFQVNPTl9BR0UQBRIcChhTTkFQU0hPVF9SRUFTT05fRk9MTE9XRVIQBhIdChlTTkFQU0hPVF9SRUFTT05fSU5TVEFMTEVEEAcSGwoXU05BUFNIT1RfUkVBU09OX01JU1NJTkcQCCqzAwoNSGVhbHRoVmVyZGljdBIeChpIRUFMVEhfVkVSRElDVF9VTlNQRUNJRklFRBAAEhoKFkhFQUxUSF9WRVJESUNUX0hFQUxUSFkQARIcChhIRUFMVEhfVkVSRElDVF9TTE9XX0RJU0sQAhIdChlIRUFMVEhfVkVSRElDVF9TVFVDS19ESVNLEAMSHAoYSEVBTFRIX1ZFUkRJQ1RfRElTS19GVUxMEAQSIgoeSEVBTFRIX1ZFUkRJQ1RfTEFURV9FVkVOVF9MT09QEAUSHwobSEVBTFRIX1ZFUkRJQ1RfU0xPV19BTlNXRVJTEAYSGQoVSEVBTFRIX1ZFUkRJQ1RfU0lMRU5UEAcSIQodSEVBTFRIX1ZFUkRJQ1RfRkFMTElOR19CRUhJTkQQCBIiCh5IRUFMVEhfVkVSRElDVF9DQU5OT1RfQ0FUQ0hfVVAQCRIcChhIRUFMVEhfVkVSRElDVF9MT1NUX0RBVEEQChIfChtIRUFMVEhfVkVSRElDVF9OT1RfQV9NRU1CRVIQCxIlCiFIRUFMVEhfVkVSRElDVF9PVVRfT0ZfREVTQ1JJUFRPUlMQDCqjAQoOQ2VydGlmaWNhdGVVc2USHwobQ0VSVElGSUNBVEVfVVNFX1VOU1BFQ0lGSUVEEAASGgoWQ0VSVElGSUNBVEVfVVNFX1NFUlZFUhABEhgKFENFUlRJRklDQVRFX1VTRV9QRUVSEAISHQoZQ0VSVElGSUNBVEVfVVNFX0NMSUVOVF9DQRADEhsKF0NFUlRJRklDQVRFX1VTRV9QRUVSX0NBEAQy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
+  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJImwKC0NlcnRpZmljYXRlEiUKA3VzZRgBIAEoDjIYLmNhaXJuLnYxLkNlcnRpZmljYXRlVXNlEg8KB3N1YmplY3QYAiABKAkSDAoEZmlsZRgDIAEoCRIXCg9leHBpcmVzX3VuaXhfbXMYBCABKAQivAEKC05vZGVQcm9jZXNzEgsKA3BpZBgBIAEoBBIPCgd1bml4X21zGAIgASgEEg0KBXVwX21zGAMgASgBEhQKDG1lbW9yeV9ieXRlcxgEIAEoBBIfChJtZW1vcnlfbGltaXRfYnl0ZXMYBSABKARIAIgBARIdChBvcGVuX2ZpbGVzX2xpbWl0GAYgASgESAGIAQFCFQoTX21lbW9yeV9saW1pdF9ieXRlc0ITChFfb3Blbl9maWxlc19saW1pdCJOCgxOb2RlVmVyc2lvbnMSEAoIcHJvdG9jb2wYASABKA0SFAoMbmV3ZXN0X3J1bGVzGAIgASgNEhYKDnJ1bGVzX2luX2ZvcmNlGAMgASgNIhIKEEdldFN0YXR1c1JlcXVlc3QilAYKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MSLQoNbGFzdF9zbmFwc2hvdBgSIAEoCzIWLmNhaXJuLnYxLkxhc3RTbmFwc2hvdBIQCgh3YXJuaW5ncxgTIAMoCRITCgtpbmNhcm5hdGlvbhgUIAEoDBIjCghsb2dfc3luYxgVIAEoCzIRLmNhaXJuLnYxLkxvZ1N5bmMSJgoGaGVhbHRoGBYgAygLMhYuY2Fpcm4udjEuTWVtYmVySGVhbHRoEisKDGNlcnRpZmljYXRlcxgXIAMoCzIVLmNhaXJuLnYxLkNlcnRpZmljYXRlEiYKB3Byb2Nlc3MYGCABKAsyFS5jYWlybi52MS5Ob2RlUHJvY2VzcxIoCgh2ZXJzaW9ucxgZIAEoCzIWLmNhaXJuLnYxLk5vZGVWZXJzaW9ucyIuChFHZXRMb2dJbmZvUmVxdWVzdBIZChFtaW5fYXBwbGllZF9pbmRleBgBIAEoBCIuCglUZXJtUmFuZ2USEwoLZmlyc3RfaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBCKbAgoSR2V0TG9nSW5mb1Jlc3BvbnNlEhMKC2ZpcnN0X2luZGV4GAEgASgEEhIKCmxhc3RfaW5kZXgYAiABKAQSEQoJbGFzdF90ZXJtGAMgASgEEhYKDnNuYXBzaG90X2luZGV4GAQgASgEEhUKDXNuYXBzaG90X3Rlcm0YBSABKAQSFQoNdG90YWxfZW50cmllcxgGIAEoBBIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIQCghzZWdtZW50cxgJIAEoDRISCgpkaXNrX2J5dGVzGAogASgEEgwKBHRlcm0YCyABKAQSIgoFdGVybXMYDCADKAsyEy5jYWlybi52MS5UZXJtUmFuZ2UifgoTVGFrZVNuYXBzaG90UmVxdWVzdBIbChF0aHJlc2hvbGRfZW50cmllcxgBIAEoBEgAEg8KBWluZGV4GAIgASgESAASGwoOa2VlcF9sb2dfYnl0ZXMYAyABKARIAYgBAUIJCgd0cmlnZ2VyQhEKD19rZWVwX2xvZ19ieXRlcyJmCgxTbmFwc2hvdEluZm8SDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIVCg1wYXlsb2FkX2J5dGVzGAMgASgEEhIKCmZpbGVfYnl0ZXMYBCABKAQSDgoGc2hhMjU2GAUgASgMImwKFFRha2VTbmFwc2hvdFJlc3BvbnNlEg0KBXRha2VuGAEgASgIEigKCHNuYXBzaG90GAIgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEhsKE2xvZ19lbnRyaWVzX3RyaW1tZWQYAyABKAQiFgoUTGlzdFNuYXBzaG90c1JlcXVlc3QiQgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEikKCXNuYXBzaG90cxgBIAMoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbyIoChdEb3dubG9hZFNuYXBzaG90UmVxdWVzdBINCgVpbmRleBgBIAEoBCJOChhEb3dubG9hZFNuYXBzaG90UmVzcG9uc2USJAoEaW5mbxgBIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIMCgRkYXRhGAIgASgMIhEKD0NhbXBhaWduUmVxdWVzdCIgChBDYW1wYWlnblJlc3BvbnNlEgwKBHRlcm0YASABKAQiFgoUTGlzdFRyYW5zZmVyc1JlcXVlc3QitwEKCFRyYW5zZmVyEgoKAmlkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSDwoHc2VuZGluZxgDIAEoCBINCgVpbmRleBgEIAEoBBITCgt0b3RhbF9ieXRlcxgFIAEoBBISCgpkb25lX2J5dGVzGAYgASgEEhgKEGJ5dGVzX3Blcl9zZWNvbmQYByABKAQSFAoMcmVtYWluaW5nX21zGAggASgEEhUKDXJlc3VtZWRfYnl0ZXMYCSABKAQiPgoVTGlzdFRyYW5zZmVyc1Jlc3BvbnNlEiUKCXRyYW5zZmVycxgBIAMoCzISLmNhaXJuLnYxLlRyYW5zZmVyIiMKFUNhbmNlbFRyYW5zZmVyUmVxdWVzdBIKCgJpZBgBIAEoCSIYChZDYW5jZWxUcmFuc2ZlclJlc3BvbnNlIjUKEUFkZExlYXJuZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCSI+ChJBZGRMZWFybmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiKAoVUHJvbW90ZUxlYXJuZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiQgoWUHJvbW90ZUxlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCImChNSZW1vdmVNZW1iZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiQAoUUmVtb3ZlTWVtYmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiLAoZVHJhbnNmZXJMZWFkZXJzaGlwUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIi8KGlRyYW5zZmVyTGVhZGVyc2hpcFJlc3BvbnNlEhEKCWxlYWRlcl9pZBgBIAEoCSIfCg5Db21wYWN0UmVxdWVzdBINCgVpbmRleBgBIAEoBCImCg9Db21wYWN0UmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQiFAoSVmVyaWZ5U3RhdGVSZXF1ZXN0Ik8KDE1lbWJlckRpZ2VzdBIPCgdub2RlX2lkGAEgASgJEg4KBnNoYTI1NhgCIAEoDBIPCgdkaWZmZXJzGAMgASgIEg0KBWVycm9yGAQgASgJImAKE1ZlcmlmeVN0YXRlUmVzcG9uc2USDQoFaW5kZXgYASABKAQSJwoHZGlnZXN0cxgCIAMoCzIWLmNhaXJuLnYxLk1lbWJlckRpZ2VzdBIRCglhbGxfZXF1YWwYAyABKAgqiQEKCE5vZGVSb2xlEhkKFU5PREVfUk9MRV9VTlNQRUNJRklFRBAAEhYKEk5PREVfUk9MRV9GT0xMT1dFUhABEhcKE05PREVfUk9MRV9DQU5ESURBVEUQAhIUChBOT0RFX1JPTEVfTEVBREVSEAMSGwoXTk9ERV9ST0xFX1BSRV9DQU5ESURBVEUQBCpkCgxFbGVjdGlvbk1vZGUSHQoZRUxFQ1RJT05fTU9ERV9VTlNQRUNJRklFRBAAEhsKF0VMRUNUSU9OX01PREVfQVVUT01BVElDEAESGAoURUxFQ1RJT05fTU9ERV9NQU5VQUwQAiqdAQoNUHJvZ3Jlc3NTdGF0ZRIeChpQUk9HUkVTU19TVEFURV9VTlNQRUNJRklFRBAAEhgKFFBST0dSRVNTX1NUQVRFX1BST0JFEAESHAoYUFJPR1JFU1NfU1RBVEVfUkVQTElDQVRFEAISGwoXUFJPR1JFU1NfU1RBVEVfU05BUFNIT1QQAxIXChNQUk9HUkVTU19TVEFURV9MT1NUEAQqngIKDlNuYXBzaG90UmVhc29uEh8KG1NOQVBTSE9UX1JFQVNPTl9VTlNQRUNJRklFRBAAEh0KGVNOQVBTSE9UX1JFQVNPTl9SRVFVRVNURUQQARIbChdTTkFQU0hPVF9SRUFTT05fRU5UUklFUxACEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfQllURVMQAxIdChlTTkFQU0hPVF9SRUFTT05fTE9HX1JBVElPEAQSFwoTU05BUFNIT1RfUkVBU09OX0FHRRAFEhwKGFNOQVBTSE9UX1JFQVNPTl9GT0xMT1dFUhAGEh0KGVNOQVBTSE9UX1JFQVNPTl9JTlNUQUxMRUQQBxIbChdTTkFQU0hPVF9SRUFTT05fTUlTU0lORxAIKrMDCg1IZWFsdGhWZXJkaWN0Eh4KGkhFQUxUSF9WRVJESUNUX1VOU1BFQ0lGSUVEEAASGgoWSEVBTFRIX1ZFUkRJQ1RfSEVBTFRIWRABEhwKGEhFQUxUSF9WRVJESUNUX1NMT1dfRElTSxACEh0KGUhFQUxUSF9WRVJESUNUX1NUVUNLX0RJU0sQAxIcChhIRUFMVEhfVkVSRElDVF9ESVNLX0ZVTEwQBBIiCh5IRUFMVEhfVkVSRElDVF9MQVRFX0VWRU5UX0xPT1AQBRIfChtIRUFMVEhfVkVSRElDVF9TTE9XX0FOU1dFUlMQBhIZChVIRUFMVEhfVkVSRElDVF9TSUxFTlQQBxIhCh1IRUFMVEhfVkVSRElDVF9GQUxMSU5HX0JFSElORBAIEiIKHkhFQUxUSF9WRVJESUNUX0NBTk5PVF9DQVRDSF9VUBAJEhwKGEhFQUxUSF9WRVJESUNUX0xPU1RfREFUQRAKEh8KG0hFQUxUSF9WRVJESUNUX05PVF9BX01FTUJFUhALEiUKIUhFQUxUSF9WRVJESUNUX09VVF9PRl9ERVNDUklQVE9SUxAMKqMBCg5DZXJ0aWZpY2F0ZVVzZRIfChtDRVJUSUZJQ0FURV9VU0VfVU5TUEVDSUZJRUQQABIaChZDRVJUSUZJQ0FURV9VU0VfU0VSVkVSEAESGAoUQ0VSVElGSUNBVEVfVVNFX1BFRVIQAhIdChlDRVJUSUZJQ0FURV9VU0VfQ0xJRU5UX0NBEAMSGwoXQ0VSVElGSUNBVEVfVVNFX1BFRVJfQ0EQBDL4CAoMQWRtaW5TZXJ2aWNlEkkKCUdldFN0YXR1cxIaLmNhaXJuLnYxLkdldFN0YXR1c1JlcXVlc3QaGy5jYWlybi52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBEkwKCkdldExvZ0luZm8SGy5jYWlybi52MS5HZXRMb2dJbmZvUmVxdWVzdBocLmNhaXJuLnYxLkdldExvZ0luZm9SZXNwb25zZSIDkAIBEk0KDFRha2VTbmFwc2hvdBIdLmNhaXJuLnYxLlRha2VTbmFwc2hvdFJlcXVlc3QaHi5jYWlybi52MS5UYWtlU25hcHNob3RSZXNwb25zZRJVCg1MaXN0U25hcHNob3RzEh4uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1JlcXVlc3QaHy5jYWlybi52MS5MaXN0U25hcHNob3RzUmVzcG9uc2UiA5ACARJgChBEb3dubG9hZFNuYXBzaG90EiEuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlcXVlc3QaIi5jYWlybi52MS5Eb3dubG9hZFNuYXBzaG90UmVzcG9uc2UiA5ACATABEkEKCENhbXBhaWduEhkuY2Fpcm4udjEuQ2FtcGFpZ25SZXF1ZXN0GhouY2Fpcm4udjEuQ2FtcGFpZ25SZXNwb25zZRJVCg1MaXN0VHJhbnNmZXJzEh4uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1JlcXVlc3QaHy5jYWlybi52MS5MaXN0VHJhbnNmZXJzUmVzcG9uc2UiA5ACARJTCg5DYW5jZWxUcmFuc2ZlchIfLmNhaXJuLnYxLkNhbmNlbFRyYW5zZmVyUmVxdWVzdBogLmNhaXJuLnYxLkNhbmNlbFRyYW5zZmVyUmVzcG9uc2USRwoKQWRkTGVhcm5lchIbLmNhaXJuLnYxLkFkZExlYXJuZXJSZXF1ZXN0GhwuY2Fpcm4udjEuQWRkTGVhcm5lclJlc3BvbnNlElMKDlByb21vdGVMZWFybmVyEh8uY2Fpcm4udjEuUHJvbW90ZUxlYXJuZXJSZXF1ZXN0GiAuY2Fpcm4udjEuUHJvbW90ZUxlYXJuZXJSZXNwb25zZRJNCgxSZW1vdmVNZW1iZXISHS5jYWlybi52MS5SZW1vdmVNZW1iZXJSZXF1ZXN0Gh4uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVzcG9uc2USXwoSVHJhbnNmZXJMZWFkZXJzaGlwEiMuY2Fpcm4udjEuVHJhbnNmZXJMZWFkZXJzaGlwUmVxdWVzdBokLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlc3BvbnNlEj4KB0NvbXBhY3QSGC5jYWlybi52MS5Db21wYWN0UmVxdWVzdBoZLmNhaXJuLnYxLkNvbXBhY3RSZXNwb25zZRJKCgtWZXJpZnlTdGF0ZRIcLmNhaXJuLnYxLlZlcmlmeVN0YXRlUmVxdWVzdBodLmNhaXJuLnYxLlZlcmlmeVN0YXRlUmVzcG9uc2ViBnByb3RvMw", [file_cairn_v1_storage]);
 
 /**
  * The recovery that the node's last start performed.
@@ -322,6 +322,42 @@ export const NodeProcessSchema: GenMessage<NodeProcess> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 6);
 
 /**
+ * Versions by which members understand each other.
+ *
+ * @generated from message cairn.v1.NodeVersions
+ */
+export type NodeVersions = Message<"cairn.v1.NodeVersions"> & {
+  /**
+   * Version of the protocol between members: a node speaks one, and refuses messages of another.
+   *
+   * @generated from field: uint32 protocol = 1;
+   */
+  protocol: number;
+
+  /**
+   * Newest version of the rules for commands that the node knows; 0 when its state machine has none.
+   *
+   * @generated from field: uint32 newest_rules = 2;
+   */
+  newestRules: number;
+
+  /**
+   * The version of these rules that is in force in its state. A node that knows only older ones
+   * cannot be a member.
+   *
+   * @generated from field: uint32 rules_in_force = 3;
+   */
+  rulesInForce: number;
+};
+
+/**
+ * Describes the message cairn.v1.NodeVersions.
+ * Use `create(NodeVersionsSchema)` to create a new message.
+ */
+export const NodeVersionsSchema: GenMessage<NodeVersions> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_admin, 7);
+
+/**
  * @generated from message cairn.v1.GetStatusRequest
  */
 export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
@@ -332,7 +368,7 @@ export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 7);
+  messageDesc(file_cairn_v1_admin, 8);
 
 /**
  * @generated from message cairn.v1.GetStatusResponse
@@ -485,6 +521,13 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
    * @generated from field: cairn.v1.NodeProcess process = 24;
    */
   process?: NodeProcess | undefined;
+
+  /**
+   * Absent in answers of older versions.
+   *
+   * @generated from field: cairn.v1.NodeVersions versions = 25;
+   */
+  versions?: NodeVersions | undefined;
 };
 
 /**
@@ -492,7 +535,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 8);
+  messageDesc(file_cairn_v1_admin, 9);
 
 /**
  * @generated from message cairn.v1.GetLogInfoRequest
@@ -511,7 +554,7 @@ export type GetLogInfoRequest = Message<"cairn.v1.GetLogInfoRequest"> & {
  * Use `create(GetLogInfoRequestSchema)` to create a new message.
  */
 export const GetLogInfoRequestSchema: GenMessage<GetLogInfoRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 9);
+  messageDesc(file_cairn_v1_admin, 10);
 
 /**
  * Entries that share a term.
@@ -538,7 +581,7 @@ export type TermRange = Message<"cairn.v1.TermRange"> & {
  * Use `create(TermRangeSchema)` to create a new message.
  */
 export const TermRangeSchema: GenMessage<TermRange> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 10);
+  messageDesc(file_cairn_v1_admin, 11);
 
 /**
  * @generated from message cairn.v1.GetLogInfoResponse
@@ -625,7 +668,7 @@ export type GetLogInfoResponse = Message<"cairn.v1.GetLogInfoResponse"> & {
  * Use `create(GetLogInfoResponseSchema)` to create a new message.
  */
 export const GetLogInfoResponseSchema: GenMessage<GetLogInfoResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 11);
+  messageDesc(file_cairn_v1_admin, 12);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotRequest
@@ -673,7 +716,7 @@ export type TakeSnapshotRequest = Message<"cairn.v1.TakeSnapshotRequest"> & {
  * Use `create(TakeSnapshotRequestSchema)` to create a new message.
  */
 export const TakeSnapshotRequestSchema: GenMessage<TakeSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 12);
+  messageDesc(file_cairn_v1_admin, 13);
 
 /**
  * A snapshot on disk.
@@ -718,7 +761,7 @@ export type SnapshotInfo = Message<"cairn.v1.SnapshotInfo"> & {
  * Use `create(SnapshotInfoSchema)` to create a new message.
  */
 export const SnapshotInfoSchema: GenMessage<SnapshotInfo> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 13);
+  messageDesc(file_cairn_v1_admin, 14);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotResponse
@@ -752,7 +795,7 @@ export type TakeSnapshotResponse = Message<"cairn.v1.TakeSnapshotResponse"> & {
  * Use `create(TakeSnapshotResponseSchema)` to create a new message.
  */
 export const TakeSnapshotResponseSchema: GenMessage<TakeSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 14);
+  messageDesc(file_cairn_v1_admin, 15);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsRequest
@@ -765,7 +808,7 @@ export type ListSnapshotsRequest = Message<"cairn.v1.ListSnapshotsRequest"> & {
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 15);
+  messageDesc(file_cairn_v1_admin, 16);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsResponse
@@ -784,7 +827,7 @@ export type ListSnapshotsResponse = Message<"cairn.v1.ListSnapshotsResponse"> & 
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 16);
+  messageDesc(file_cairn_v1_admin, 17);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotRequest
@@ -803,7 +846,7 @@ export type DownloadSnapshotRequest = Message<"cairn.v1.DownloadSnapshotRequest"
  * Use `create(DownloadSnapshotRequestSchema)` to create a new message.
  */
 export const DownloadSnapshotRequestSchema: GenMessage<DownloadSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 17);
+  messageDesc(file_cairn_v1_admin, 18);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotResponse
@@ -829,7 +872,7 @@ export type DownloadSnapshotResponse = Message<"cairn.v1.DownloadSnapshotRespons
  * Use `create(DownloadSnapshotResponseSchema)` to create a new message.
  */
 export const DownloadSnapshotResponseSchema: GenMessage<DownloadSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 18);
+  messageDesc(file_cairn_v1_admin, 19);
 
 /**
  * @generated from message cairn.v1.CampaignRequest
@@ -842,7 +885,7 @@ export type CampaignRequest = Message<"cairn.v1.CampaignRequest"> & {
  * Use `create(CampaignRequestSchema)` to create a new message.
  */
 export const CampaignRequestSchema: GenMessage<CampaignRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 19);
+  messageDesc(file_cairn_v1_admin, 20);
 
 /**
  * @generated from message cairn.v1.CampaignResponse
@@ -861,7 +904,7 @@ export type CampaignResponse = Message<"cairn.v1.CampaignResponse"> & {
  * Use `create(CampaignResponseSchema)` to create a new message.
  */
 export const CampaignResponseSchema: GenMessage<CampaignResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 20);
+  messageDesc(file_cairn_v1_admin, 21);
 
 /**
  * @generated from message cairn.v1.ListTransfersRequest
@@ -874,7 +917,7 @@ export type ListTransfersRequest = Message<"cairn.v1.ListTransfersRequest"> & {
  * Use `create(ListTransfersRequestSchema)` to create a new message.
  */
 export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 21);
+  messageDesc(file_cairn_v1_admin, 22);
 
 /**
  * A snapshot that is being sent or received.
@@ -948,7 +991,7 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
  * Use `create(TransferSchema)` to create a new message.
  */
 export const TransferSchema: GenMessage<Transfer> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 22);
+  messageDesc(file_cairn_v1_admin, 23);
 
 /**
  * @generated from message cairn.v1.ListTransfersResponse
@@ -965,7 +1008,7 @@ export type ListTransfersResponse = Message<"cairn.v1.ListTransfersResponse"> & 
  * Use `create(ListTransfersResponseSchema)` to create a new message.
  */
 export const ListTransfersResponseSchema: GenMessage<ListTransfersResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 23);
+  messageDesc(file_cairn_v1_admin, 24);
 
 /**
  * @generated from message cairn.v1.CancelTransferRequest
@@ -982,7 +1025,7 @@ export type CancelTransferRequest = Message<"cairn.v1.CancelTransferRequest"> & 
  * Use `create(CancelTransferRequestSchema)` to create a new message.
  */
 export const CancelTransferRequestSchema: GenMessage<CancelTransferRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 24);
+  messageDesc(file_cairn_v1_admin, 25);
 
 /**
  * @generated from message cairn.v1.CancelTransferResponse
@@ -995,7 +1038,7 @@ export type CancelTransferResponse = Message<"cairn.v1.CancelTransferResponse"> 
  * Use `create(CancelTransferResponseSchema)` to create a new message.
  */
 export const CancelTransferResponseSchema: GenMessage<CancelTransferResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 25);
+  messageDesc(file_cairn_v1_admin, 26);
 
 /**
  * @generated from message cairn.v1.AddLearnerRequest
@@ -1019,7 +1062,7 @@ export type AddLearnerRequest = Message<"cairn.v1.AddLearnerRequest"> & {
  * Use `create(AddLearnerRequestSchema)` to create a new message.
  */
 export const AddLearnerRequestSchema: GenMessage<AddLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 26);
+  messageDesc(file_cairn_v1_admin, 27);
 
 /**
  * @generated from message cairn.v1.AddLearnerResponse
@@ -1038,7 +1081,7 @@ export type AddLearnerResponse = Message<"cairn.v1.AddLearnerResponse"> & {
  * Use `create(AddLearnerResponseSchema)` to create a new message.
  */
 export const AddLearnerResponseSchema: GenMessage<AddLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 27);
+  messageDesc(file_cairn_v1_admin, 28);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerRequest
@@ -1055,7 +1098,7 @@ export type PromoteLearnerRequest = Message<"cairn.v1.PromoteLearnerRequest"> & 
  * Use `create(PromoteLearnerRequestSchema)` to create a new message.
  */
 export const PromoteLearnerRequestSchema: GenMessage<PromoteLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 28);
+  messageDesc(file_cairn_v1_admin, 29);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerResponse
@@ -1074,7 +1117,7 @@ export type PromoteLearnerResponse = Message<"cairn.v1.PromoteLearnerResponse"> 
  * Use `create(PromoteLearnerResponseSchema)` to create a new message.
  */
 export const PromoteLearnerResponseSchema: GenMessage<PromoteLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 29);
+  messageDesc(file_cairn_v1_admin, 30);
 
 /**
  * @generated from message cairn.v1.RemoveMemberRequest
@@ -1091,7 +1134,7 @@ export type RemoveMemberRequest = Message<"cairn.v1.RemoveMemberRequest"> & {
  * Use `create(RemoveMemberRequestSchema)` to create a new message.
  */
 export const RemoveMemberRequestSchema: GenMessage<RemoveMemberRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 30);
+  messageDesc(file_cairn_v1_admin, 31);
 
 /**
  * @generated from message cairn.v1.RemoveMemberResponse
@@ -1110,7 +1153,7 @@ export type RemoveMemberResponse = Message<"cairn.v1.RemoveMemberResponse"> & {
  * Use `create(RemoveMemberResponseSchema)` to create a new message.
  */
 export const RemoveMemberResponseSchema: GenMessage<RemoveMemberResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 31);
+  messageDesc(file_cairn_v1_admin, 32);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipRequest
@@ -1129,7 +1172,7 @@ export type TransferLeadershipRequest = Message<"cairn.v1.TransferLeadershipRequ
  * Use `create(TransferLeadershipRequestSchema)` to create a new message.
  */
 export const TransferLeadershipRequestSchema: GenMessage<TransferLeadershipRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 32);
+  messageDesc(file_cairn_v1_admin, 33);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipResponse
@@ -1148,7 +1191,7 @@ export type TransferLeadershipResponse = Message<"cairn.v1.TransferLeadershipRes
  * Use `create(TransferLeadershipResponseSchema)` to create a new message.
  */
 export const TransferLeadershipResponseSchema: GenMessage<TransferLeadershipResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 33);
+  messageDesc(file_cairn_v1_admin, 34);
 
 /**
  * @generated from message cairn.v1.CompactRequest
@@ -1167,7 +1210,7 @@ export type CompactRequest = Message<"cairn.v1.CompactRequest"> & {
  * Use `create(CompactRequestSchema)` to create a new message.
  */
 export const CompactRequestSchema: GenMessage<CompactRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 34);
+  messageDesc(file_cairn_v1_admin, 35);
 
 /**
  * @generated from message cairn.v1.CompactResponse
@@ -1186,7 +1229,7 @@ export type CompactResponse = Message<"cairn.v1.CompactResponse"> & {
  * Use `create(CompactResponseSchema)` to create a new message.
  */
 export const CompactResponseSchema: GenMessage<CompactResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 35);
+  messageDesc(file_cairn_v1_admin, 36);
 
 /**
  * @generated from message cairn.v1.VerifyStateRequest
@@ -1199,7 +1242,7 @@ export type VerifyStateRequest = Message<"cairn.v1.VerifyStateRequest"> & {
  * Use `create(VerifyStateRequestSchema)` to create a new message.
  */
 export const VerifyStateRequestSchema: GenMessage<VerifyStateRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 36);
+  messageDesc(file_cairn_v1_admin, 37);
 
 /**
  * The digest of one member's state.
@@ -1239,7 +1282,7 @@ export type MemberDigest = Message<"cairn.v1.MemberDigest"> & {
  * Use `create(MemberDigestSchema)` to create a new message.
  */
 export const MemberDigestSchema: GenMessage<MemberDigest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 37);
+  messageDesc(file_cairn_v1_admin, 38);
 
 /**
  * @generated from message cairn.v1.VerifyStateResponse
@@ -1272,7 +1315,7 @@ export type VerifyStateResponse = Message<"cairn.v1.VerifyStateResponse"> & {
  * Use `create(VerifyStateResponseSchema)` to create a new message.
  */
 export const VerifyStateResponseSchema: GenMessage<VerifyStateResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 38);
+  messageDesc(file_cairn_v1_admin, 39);
 
 /**
  * A node's Raft role.

@@ -28,6 +28,8 @@ export interface ProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** An open file in place of what {@link RunningCommand.stdout} would gather. */
   readonly stdout?: number;
+  /** It leads a group of processes of its own, which is killed with it: what a shell has started in the background. */
+  readonly ownGroup?: boolean;
   /** Belongs to the file rather than to the test that starts it: it is killed after the last one. */
   readonly outlivesTest?: boolean;
 }
@@ -108,7 +110,8 @@ export function canRenameHost(): boolean {
 export function startProcess(file: string, args: readonly string[], options: ProcessOptions = {}): RunningCommand {
   const env = { ...process.env, ...options.env };
   const stdio: StdioOptions = ["pipe", options.stdout ?? "pipe", "pipe"];
-  const command = new RunningCommand(spawn(file, args, { env, cwd: options.cwd ?? repository, stdio }));
+  const { cwd = repository, ownGroup = false } = options;
+  const command = new RunningCommand(spawn(file, args, { env, cwd, stdio, detached: ownGroup }), ownGroup);
   if (options.outlivesTest) return command;
   try {
     onTestFinished(async () => void (await command.kill()));
@@ -128,7 +131,10 @@ export class RunningCommand {
   #lineStart = 0;
   readonly #watchers = new Set<() => void>();
 
-  constructor(private readonly child: ChildProcess) {
+  constructor(
+    private readonly child: ChildProcess,
+    private readonly hasGroup = false,
+  ) {
     running.add(this);
     // Input that is sent to a process that has ended is lost; tests see the exit.
     this.stdin.on("error", () => {});
@@ -195,8 +201,15 @@ export class RunningCommand {
 
   /** SIGKILL unless another signal is given. Resolves when the process has ended. */
   async kill(signal: NodeJS.Signals = "SIGKILL"): Promise<Exit> {
-    if (this.#exit === undefined) this.child.kill(signal);
+    this.signal(signal);
     return this.ended();
+  }
+
+  /** Sends a signal to the process, and to its group if it leads one. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.#exit !== undefined || this.child.pid === undefined) return;
+    if (!this.hasGroup) this.child.kill(signal);
+    else process.kill(-this.child.pid, signal);
   }
 
   /** Waits for its end; a process that does not end in time is an error. */
@@ -255,7 +268,7 @@ for (const event of ["SIGINT", "SIGTERM", "disconnect"]) {
 }
 
 function killRunning(): void {
-  for (const command of running) process.kill(command.pid, "SIGKILL");
+  for (const command of running) command.signal("SIGKILL");
 }
 
 function tail(text: string): string {
