@@ -18,7 +18,7 @@ import { LmdbHistory } from "./lmdb/effects/lmdb_history.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb/environment.js";
 import { prepareNew } from "./lmdb/files.js";
 import { closedOnError, openView } from "./lmdb/open.js";
-import type { ApplyResult, CommandRules } from "./state_machine.js";
+import type { ApplyResult } from "./state_machine.js";
 import { StateWorker } from "./worker/state_worker.js";
 import type { WorkerView } from "./worker/worker_view.js";
 
@@ -121,9 +121,11 @@ export class LmdbMachine implements KeyValueMachine {
     return this.#damaged.signal;
   }
 
-  get commandRules(): CommandRules {
+  readonly newestRules = NEWEST_RULES;
+
+  get rulesInForce(): number {
     const isOpen = !this.#stop.signal.aborted && !this.#damaged.signal.aborted;
-    return { newest: NEWEST_RULES, inForce: isOpen ? this.#table().rules : 0 };
+    return isOpen ? this.#table().rules : 0;
   }
 
   get keyCount(): number {

@@ -31,14 +31,6 @@ export interface StateView {
   release(): void;
 }
 
-/** Versions of the rules for commands. @internal */
-export interface CommandRules {
-  /** Newest version that this program knows. */
-  readonly newest: number;
-  /** Version in force: the highest that an applied command named. */
-  readonly inForce: number;
-}
-
 /**
  * The state that committed entries build: Cairn's key-value store, or an application's own.
  * Deterministic: the state is a function of the applied entries, with nothing local and no clock.
@@ -58,10 +50,12 @@ export interface StateMachine<Result = unknown> {
    */
   readonly damaged?: AbortSignal;
   /**
-   * Versions of the rules by which the machine reads commands. Absent on machines whose rules have
-   * one version. @internal
+   * Newest version of the rules for commands that this program knows. Absent on machines whose
+   * rules have one version. @internal
    */
-  readonly commandRules?: CommandRules;
+  readonly newestRules?: number;
+  /** Version of these rules in force: the highest that an applied command named. @internal */
+  readonly rulesInForce?: number;
   /**
    * Applies consecutive committed entries, the first of which is appliedIndex + 1; returns one
    * result for each. Entries that are not commands only move appliedIndex. All or nothing: when it

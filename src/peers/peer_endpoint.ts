@@ -28,6 +28,8 @@ export interface PeerEndpoint {
   readonly incarnation: string;
   /** Empty while the node belongs to no cluster. */
   readonly clusterId: string;
+  /** Newest rules for commands that the node's state machine knows; 0 when it has none. */
+  readonly newestRules: number;
   /** Tells another node, of any cluster or of none, the identity and the standing of this one. */
   introduce(asked: Introduction): Promise<Introduced>;
   /**

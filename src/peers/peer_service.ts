@@ -130,7 +130,13 @@ async function append(
   request: AppendEntriesRequest,
 ): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, sender, () => toAppend(sender, request)));
-  const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
+  const { newestRules } = node;
+  const common = {
+    term: BigInt(answer.term),
+    lastLogIndex: BigInt(answer.lastIndex),
+    round: request.round,
+    newestRules,
+  };
   if (answer.outcome === "accepted") {
     const { matchIndex } = answer;
     const accepted = { ...common, success: true, matchIndex: BigInt(matchIndex) };

@@ -15,6 +15,9 @@ export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIn
     get clusterId() {
       return node.clusterId;
     },
+    get newestRules() {
+      return node.machine.newestRules ?? 0;
+    },
     introduce: (asked) => introducer.introduce(asked),
     async join(change, signal) {
       try {

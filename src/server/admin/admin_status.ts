@@ -83,7 +83,7 @@ export function statusToMessage(
   const { raft, recovery } = node;
   const { last, warnings } = node.snapshotting;
   const { logSync, health } = node.fitness;
-  const { commandRules } = node.machine;
+  const { newestRules = 0, rulesInForce = 0 } = node.machine;
   return {
     clusterId: node.clusterId,
     nodeId: node.id,
@@ -125,11 +125,7 @@ export function statusToMessage(
     incarnation: incarnationBytes(node.incarnation),
     logSync,
     process: processToMessage(),
-    versions: {
-      protocol: PROTOCOL_VERSION,
-      newestRules: commandRules?.newest ?? 0,
-      rulesInForce: commandRules?.inForce ?? 0,
-    },
+    versions: { protocol: PROTOCOL_VERSION, newestRules, rulesInForce },
     health: health.map(({ id, verdict, reason }) => ({ nodeId: id, verdict: verdicts[verdict], reason })),
     certificates: (security?.certificates ?? []).map(({ use, subject, file, expiresMs }) => ({
       use: uses[use],

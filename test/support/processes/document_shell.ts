@@ -9,7 +9,7 @@ import { COMMAND, type RunningCommand, startProcess } from "./processes.js";
 // Runs the commands of a document as a reader would: pasted into one shell, one block after the other.
 
 /** How long a block's commands may take to show what the document says, in milliseconds. A bound, not a pause. */
-const PATIENCE_MS = 45_000;
+const PATIENCE_MS = 120_000;
 
 /** Pause between two looks, in milliseconds. */
 const LOOK_MS = 50;

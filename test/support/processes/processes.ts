@@ -26,6 +26,8 @@ export interface ProcessOptions {
   readonly cwd?: string;
   /** Added to the environment of the test. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The program of the command; default: {@link COMMAND}. */
+  readonly command?: string;
   /** An open file in place of what {@link RunningCommand.stdout} would gather. */
   readonly stdout?: number;
   /** It leads a group of processes of its own, which is killed with it: what a shell has started in the background. */
@@ -58,11 +60,12 @@ export async function startNode(options: {
   /** Default: a free port on loopback. */
   readonly listen?: string;
   readonly args?: readonly string[];
+  readonly command?: string;
   readonly outlivesTest?: boolean;
 }): Promise<RunningNode> {
-  const { id, data, listen = "127.0.0.1:0", args = [], outlivesTest = false } = options;
+  const { id, data, listen = "127.0.0.1:0", args = [], command: program = COMMAND, outlivesTest = false } = options;
   const all = ["start", "--id", id, "--data", data, "--listen", listen, "--json", ...args];
-  const command = startCommand(all, { outlivesTest });
+  const command = startCommand(all, { command: program, outlivesTest });
   const { address } = (await command.event("listening")) as { address: string };
   return {
     address,
@@ -88,7 +91,7 @@ export async function runCommand(
 
 /** Starts a cairn command; it belongs to the test as {@link startNode} says. */
 export function startCommand(args: readonly string[], options: ProcessOptions = {}): RunningCommand {
-  return startProcess(process.execPath, [COMMAND, ...args], options);
+  return startProcess(process.execPath, [options.command ?? COMMAND, ...args], options);
 }
 
 /** Starts a cairn command that takes this machine for one of another host name, as a container that was made again does; see {@link canRenameHost}. */
