@@ -43,7 +43,11 @@ class MixedCluster {
     const settings = { commandOf: (id: string) => programs.get(id) };
     const cluster = await ProcessCluster.start(join(directory, name), IDS, ARGS, settings);
     await cluster.leaderOfAll();
-    return new MixedCluster(cluster, IDS.map((id) => cluster.get(id).address), programs);
+    return new MixedCluster(
+      cluster,
+      IDS.map((id) => cluster.get(id).address),
+      programs,
+    );
   }
 
   /** Stops a node as an operator does, and starts it with another program. */
@@ -70,7 +74,10 @@ class MixedCluster {
   /** What an operator sees: status and doctor, in words. */
   async seen(): Promise<string> {
     const endpoints = ["--endpoints", this.endpoints.join(",")];
-    const [status, doctor] = await Promise.all([runCommand(["status", ...endpoints]), runCommand(["doctor", ...endpoints])]);
+    const [status, doctor] = await Promise.all([
+      runCommand(["status", ...endpoints]),
+      runCommand(["doctor", ...endpoints]),
+    ]);
     return `${status.stdout}\n${doctor.stdout}`;
   }
 }
@@ -132,7 +139,9 @@ describe(`an upgrade from ${UPGRADE_WITHOUT_LEASES}, which knows no leases`, () 
     // The way back is closed: the other members go on.
     await cluster.settled();
     await cluster.kill(leader, "SIGTERM");
-    const back = startCommand(["start", "--id", leader, "--data", cluster.dataOf(leader), "--listen", "127.0.0.1:0"], { command: previous });
+    const back = startCommand(["start", "--id", leader, "--data", cluster.dataOf(leader), "--listen", "127.0.0.1:0"], {
+      command: previous,
+    });
     const { code } = await back.ended();
     expect(code).not.toBe(0);
     console.log(`the version without leases: ${back.stderr.trim().split("\n").at(-1)}`);
@@ -152,8 +161,18 @@ describe(`a node of ${UPGRADE_OTHER_PROTOCOL}, which speaks another protocol`, (
     const { cluster } = mixed;
     await using client = new CairnClient({ endpoints: mixed.endpoints });
     await client.put("k", "1");
-    const { term } = (await (await cluster.leader()).admin.getStatus({}));
-    const args = ["start", "--id", "n4", "--data", join(directory, "n4"), "--listen", "127.0.0.1:0", "--log-level", "info"];
+    const { term } = await (await cluster.leader()).admin.getStatus({});
+    const args = [
+      "start",
+      "--id",
+      "n4",
+      "--data",
+      join(directory, "n4"),
+      "--listen",
+      "127.0.0.1:0",
+      "--log-level",
+      "info",
+    ];
     const stranger = startCommand([...args, "--join", mixed.endpoints.join(",")], { command: other });
     await untilAsync(async () => {
       const seen = await mixed.seen();
@@ -178,7 +197,10 @@ describe(`a node of ${UPGRADE_OTHER_PROTOCOL}, which speaks another protocol`, (
     await cluster.kill(follower!.id, "SIGTERM");
     const data = cluster.dataOf(follower!.id);
     const lonely = startCommand(["start", "--id", follower!.id, "--data", data, "--listen", follower!.address]);
-    await untilAsync(async () => /protocol_version is \d, expected \d/.test(lonely.stderr), "it says that the protocols differ");
+    await untilAsync(
+      async () => /protocol_version is \d, expected \d/.test(lonely.stderr),
+      "it says that the protocols differ",
+    );
     await cluster.put(new Map([["k", "2"]]));
     expect(await lonely.kill("SIGTERM")).toEqual({ code: 0, signal: null });
     for (const id of [...cluster.running.keys()]) await cluster.kill(id, "SIGTERM");

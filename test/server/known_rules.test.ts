@@ -11,14 +11,19 @@ function leader(rulesInForce: number, told: Readonly<Record<string, number>>): R
   return { machine, rulesOfMembers: new Map(Object.entries(told)) };
 }
 
-const check = async (node: RulesNode, command: Parameters<typeof assertRulesKnown>[1]) => assertRulesKnown(node, command);
+const check = async (node: RulesNode, command: Parameters<typeof assertRulesKnown>[1]) =>
+  assertRulesKnown(node, command);
 
 test.each([
   ["tells older rules", 3],
   ["does not tell, as versions before leases", 0],
 ])("a command with rules that a member does not know is refused while the member %s", async (_, told) => {
   const node = leader(sessionRules.wide, { n2: sessionRules.leased, n3: told });
-  await failure("FAILED_PRECONDITION", check(node, GRANT), "n3 runs a version of Cairn that knows version 3 of the rules");
+  await failure(
+    "FAILED_PRECONDITION",
+    check(node, GRANT),
+    "n3 runs a version of Cairn that knows version 3 of the rules",
+  );
   await check(node, PUT);
 });
 

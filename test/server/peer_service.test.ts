@@ -100,7 +100,9 @@ describe("a peer of the wrong identity", () => {
     await failure("WRONG_CLUSTER", raft.introduce({ protocolVersion: 3, name: "n8" }), "docs/compatibility.md");
     const { warnings } = await admin.getStatus({});
     expect(warnings).toEqual([
-      expect.stringMatching(/^2 message.* of another version of the protocol .* with n8 .*protocol_version is 3, expected 2/),
+      expect.stringMatching(
+        /^2 message.* of another version of the protocol .* with n8 .*protocol_version is 3, expected 2/,
+      ),
     ]);
   });
 

@@ -10,7 +10,8 @@ import { inRepository, repository } from "../../support/processes/processes.js";
  */
 export function buildPrevious(commit: string, directory: string): string {
   const known = spawnSync("git", ["cat-file", "-e", `${commit}^{commit}`], { cwd: repository });
-  if (known.error !== undefined) throw new Error(`there is no git here, so ${commit} cannot be built: ${known.error.message}`);
+  if (known.error !== undefined)
+    throw new Error(`there is no git here, so ${commit} cannot be built: ${known.error.message}`);
   if (known.status !== 0) {
     throw new Error(
       `the history of this checkout has no commit ${commit}: fetch it (git fetch --unshallow), or name another with --from`,
