@@ -3,7 +3,7 @@ import { sessionRules } from "../../src/machine/kv/session_limits.js";
 import { assertRulesKnown, type RulesNode } from "../../src/server/kv/known_rules.js";
 import { failure } from "../support/conditions.js";
 
-const GRANT = { operation: { case: "leaseGrant", value: { ttlMs: 1_000n } } } as const;
+const GRANT = { operation: { case: "leaseGrant", value: { ttlMs: 1_000 } } } as const;
 const PUT = { operation: { case: "put", value: { key: Buffer.from("k"), value: Buffer.from("v") } } } as const;
 
 function leader(rulesInForce: number, told: Readonly<Record<string, number>>): RulesNode {
