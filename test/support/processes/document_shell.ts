@@ -11,6 +11,9 @@ import { COMMAND, type RunningCommand, startProcess } from "./processes.js";
 /** How long a block's commands may take to show what the document says, in milliseconds. A bound, not a pause. */
 const PATIENCE_MS = 120_000;
 
+/** How long the commands of one block may take, in milliseconds. A bound, too. */
+const BLOCK_MS = 300_000;
+
 /** Pause between two looks, in milliseconds. */
 const LOOK_MS = 50;
 
@@ -109,10 +112,11 @@ export class DocumentShell {
     await writeFile(file, `${text}\n`);
     const end = `<<step ${step} is done>>\n`;
     await this.bash.send(`. ${file} < /dev/null; rm -f ${file}; printf '\\n${end.trimEnd()}\\n'`);
-    const found = await this.bash.until(`the end of:\n${text}`, () => {
+    const look = () => {
       const at = this.bash.stdout.indexOf(end, this.#read);
       return at < 0 ? undefined : at;
-    });
+    };
+    const found = await this.bash.until(`the end of:\n${text}`, look, BLOCK_MS);
     const output = this.bash.stdout.slice(this.#read, found).trimEnd();
     this.#read = found + end.length;
     return output;

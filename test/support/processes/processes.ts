@@ -221,7 +221,7 @@ export class RunningCommand {
   }
 
   /** Waits until `look` finds something. */
-  async until<Found>(what: string, look: () => Found | undefined): Promise<Found> {
+  async until<Found>(what: string, look: () => Found | undefined, patienceMs = PATIENCE_MS): Promise<Found> {
     let watcher = () => {};
     let timer: NodeJS.Timeout | undefined;
     try {
@@ -233,7 +233,7 @@ export class RunningCommand {
         };
         this.#watchers.add(watcher);
         this.exited.catch(reject);
-        timer = setTimeout(() => reject(this.#failure(`did not come to ${what} in ${PATIENCE_MS} ms`)), PATIENCE_MS);
+        timer = setTimeout(() => reject(this.#failure(`did not come to ${what} in ${patienceMs} ms`)), patienceMs);
         watcher();
       });
     } finally {
