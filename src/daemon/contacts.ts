@@ -3,7 +3,7 @@ import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../base/errors.js";
 import { incarnationBytes } from "../base/ids.js";
 import { introduceRequest, toIntroduced } from "../peers/introductions.js";
-import { PROTOCOL_VERSION } from "../peers/protocol.js";
+import { isOtherProtocol, PROTOCOL_VERSION } from "../peers/protocol.js";
 import type { Introduced, Introduction, NamedAddress } from "../raft/membership/introduction.js";
 import { openChannel, type SharedChannel } from "../rpc/client.js";
 import { type MemberCredentials, settingsTo } from "../rpc/security/member_credentials.js";
@@ -79,9 +79,13 @@ export class Contacts {
   }
 }
 
-/** Returns whether a node refuses this one by its credentials, or is not the one that was meant. */
-function isRefusal({ code, text }: CairnError): boolean {
-  if (code === "PERMISSION_DENIED" || code === "UNAUTHENTICATED") return true;
+/**
+ * Returns whether a node refuses this one by its credentials or its version, or is not the one that
+ * was meant.
+ */
+function isRefusal(error: CairnError): boolean {
+  const { code, text } = error;
+  if (code === "PERMISSION_DENIED" || code === "UNAUTHENTICATED" || isOtherProtocol(error)) return true;
   return code === "UNREACHABLE" && /certificate|TLS|SSL/i.test(text);
 }
 

@@ -42,7 +42,7 @@ export function refusalLog(
     said.set(address, { reason, ms: now() });
     logger.warn(
       { peer: name, address, reason },
-      "a node at this address cannot be asked, because of its credentials or this one's",
+      "a node at this address cannot be asked, because of its credentials, its version, or this node's",
     );
   };
 }

@@ -10,7 +10,7 @@ import { EffectNotes } from "./kv/effects/effect_notes.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
 import type { StoredLease } from "./kv/leases/lease_store.js";
 import { copyOf, type KeyEntry, type KeyRecord } from "./kv/record_store.js";
-import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
+import { DEFAULT_SESSION_LIMITS, NEWEST_RULES, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
 import { spaceFor } from "./lmdb/disk_space.js";
@@ -119,6 +119,13 @@ export class LmdbMachine implements KeyValueMachine {
   /** Implements StateMachine. A read or an apply that finds damage also throws the error. */
   get damaged(): AbortSignal {
     return this.#damaged.signal;
+  }
+
+  readonly newestRules = NEWEST_RULES;
+
+  get rulesInForce(): number {
+    const isOpen = !this.#stop.signal.aborted && !this.#damaged.signal.aborted;
+    return isOpen ? this.#table().rules : 0;
   }
 
   get keyCount(): number {

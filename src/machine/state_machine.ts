@@ -57,6 +57,13 @@ export interface StateMachine<Result = unknown> {
    */
   prepare?(entries: readonly Entry[]): Promise<void> | undefined;
   /**
+   * Newest version of the rules for commands that this program knows. Absent on machines whose
+   * rules have one version. @internal
+   */
+  readonly newestRules?: number;
+  /** Version of these rules in force: the highest that an applied command named. @internal */
+  readonly rulesInForce?: number;
+  /**
    * Applies consecutive committed entries, the first of which is appliedIndex + 1; returns one
    * result for each. Entries that are not commands only move appliedIndex. All or nothing: when it
    * throws, no entry is applied. Throws CairnError DISK_FULL when there is no room; the same

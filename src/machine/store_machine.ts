@@ -10,7 +10,7 @@ import type { StoredLease } from "./kv/leases/lease_store.js";
 import { unlessAborted } from "./kv/payload_blocks.js";
 import { PayloadView } from "./kv/payload_view.js";
 import { copyOf, type KeyRecord } from "./kv/record_store.js";
-import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
+import { DEFAULT_SESSION_LIMITS, NEWEST_RULES, type SessionLimits } from "./kv/session_limits.js";
 import type { ApplyResult } from "./state_machine.js";
 import { BatchReads } from "./store/batch_reads.js";
 import { type CurrentStore, StoreDirectory } from "./store/directory.js";
@@ -94,6 +94,13 @@ export class StoreMachine implements KeyValueMachine {
 
   get damaged(): AbortSignal {
     return this.#damaged.signal;
+  }
+
+  readonly newestRules = NEWEST_RULES;
+
+  get rulesInForce(): number {
+    this.#assertRunning();
+    return this.#state.sessions.head.rules;
   }
 
   /** About: puts do not look at their keys. Exact once all tables of a new state are written. */

@@ -153,6 +153,14 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#parts.storage.log.stats();
   }
 
+  /**
+   * Newest rules for commands that other members know, by member key: 0 for one that does not tell,
+   * none for one that this node has not heard. @internal
+   */
+  get rulesOfMembers(): ReadonlyMap<string, number> {
+    return this.#parts.rulesOfMembers;
+  }
+
   /** Writes proposed here whose callers still wait. @internal */
   get waitingWrites(): number {
     return this.#parts.proposals.count;

@@ -62,6 +62,8 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
   readonly #firstElection: FirstElection;
   readonly #lossAlarm: LossAlarm;
   #ticks = 0;
+  /** See {@link Peers.rules}. */
+  readonly rulesOfMembers: ReadonlyMap<string, number>;
   readonly #loop: ReadyLoop<Result, Machine>;
   /** Resolves with the error that ended the loop; undefined when the loop was stopped. */
   #running: Promise<unknown> = Promise.resolve();
@@ -92,6 +94,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     this.requests = new PeerRequests(host, diskFull, protocol);
     this.leadership = new Leadership(host, this.conditions, proposals);
     this.#peers = new Peers(host, log, { clusterId, settings: options, protocol, clock });
+    this.rulesOfMembers = this.#peers.rules;
     this.snapshotting = new Snapshotting(host, storage, options, { clock, logger, peers: this.#peers, measures });
     const { requests, snapshotting } = this;
     this.receiver = new TransferReceiver(snapshots, { host, requests, protocol });

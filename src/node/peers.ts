@@ -28,6 +28,8 @@ export interface PeersOptions {
  */
 export class Peers {
   readonly #transport: Transport | undefined;
+  /** Newest rules for commands that members have told this node, by member key. */
+  readonly rules = new Map<string, number>();
   #membership: IndexedMembership | undefined;
   /** Peers by member key. */
   #addresses = new Map<string, Peer>();
@@ -55,6 +57,7 @@ export class Peers {
     });
     this.#addresses = new Map(peers.filter(({ id }) => id !== this.host.key).map((peer) => [peer.id, peer]));
     this.#transport?.retain([...this.#addresses.values()]);
+    for (const id of this.rules.keys()) if (!this.#addresses.has(id)) this.rules.delete(id);
   }
 
   send(request: PeerRequest): void {
@@ -103,6 +106,7 @@ export class Peers {
           host.core((raft) => raft.receive(answer));
         });
       },
+      rules: (peer, newest) => void this.rules.set(peer, newest),
       unreachable: (peer) => this.#hear(() => host.core((raft) => raft.unreachable(peer))),
     };
   }

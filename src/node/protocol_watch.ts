@@ -17,6 +17,7 @@ import type { CoreView } from "./host.js";
 export class ProtocolWatch {
   readonly #violations: Repeated;
   readonly #strangers: Repeated;
+  readonly #otherProtocols: Repeated;
   readonly #refusals: Repeated;
   /** Messages refused by the core that were reported so far. */
   #seen = { violations: 0, strangers: 0 };
@@ -33,6 +34,9 @@ export class ProtocolWatch {
     this.#strangers = new Repeated(clock, (facts) => {
       logger.warn(facts, "refused a message whose sender is not a member, as far as this node knows");
     });
+    this.#otherProtocols = new Repeated(clock, (facts) => {
+      logger.warn(facts, "refused a message of another version of the protocol between members");
+    });
     this.#refusals = new Repeated(clock, (facts) => logger.error(facts, "a member refused entries for safety"));
   }
 
@@ -45,10 +49,13 @@ export class ProtocolWatch {
       (times, last) =>
         `${times} message(s) whose senders are not members, as far as this node knows, were refused, the last ${last}`,
     );
+    const otherProtocols = this.#otherProtocols.inWords(
+      (times, last) => `${times} message(s) of another version of the protocol were refused, the last ${last}`,
+    );
     const refusals = this.#refusals.inWords(
       (times, last) => `entries of this node were refused for safety ${times} time(s), the last ${last}`,
     );
-    return [this.#exhaustion, violations, strangers, refusals].filter((text) => text !== undefined);
+    return [this.#exhaustion, violations, strangers, otherProtocols, refusals].filter((text) => text !== undefined);
   }
 
   /**
@@ -61,6 +68,11 @@ export class ProtocolWatch {
   /** Counts a message of a stranger that was refused before it reached the core. */
   strange(sender: MessageSender, detail: string): void {
     this.#strangers.report(sender, detail, 1);
+  }
+
+  /** Counts a message that was refused because it is of another version of the protocol. */
+  otherProtocol(sender: MessageSender, detail: string): void {
+    this.#otherProtocols.report(sender, detail, 1);
   }
 
   /**

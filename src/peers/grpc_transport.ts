@@ -79,6 +79,7 @@ class GrpcTransport implements Transport {
       const settings = settingsTo(nameOf(peer.id), peerChannelSettings, this.#options.members);
       return new PeerConnection(peer, this.#self, settings, {
         answer: (answer) => this.#events.answer(answer),
+        rules: (newest) => this.#events.rules?.(peer.id, newest),
         broken: (error) => {
           this.#options.onChange?.(peer, error);
           this.#events.unreachable(peer.id);

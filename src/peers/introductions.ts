@@ -24,7 +24,7 @@ import { membersProblem } from "../raft/membership/membership_rules.js";
 import type { Membership } from "../raft/types.js";
 import { toIndex, toTerm } from "../rpc/message_counters.js";
 import { quoted } from "./peer_header.js";
-import { PROTOCOL_VERSION } from "./protocol.js";
+import { checkProtocol, PROTOCOL_VERSION } from "./protocol.js";
 
 // Translates introductions: from the types of the rules (raft/membership/introduction.ts) to
 // raft.proto, and back.
@@ -196,9 +196,4 @@ function toIncarnation(bytes: Uint8Array, field: string): string {
   const text = incarnationText(bytes);
   if (isIncarnation(text)) return text;
   throw new CairnError("INVALID_ARGUMENT", `${field} must have 16 bytes, or none`);
-}
-
-function checkProtocol(version: number): void {
-  if (version === PROTOCOL_VERSION) return;
-  throw new CairnError("WRONG_CLUSTER", `protocol_version is ${version}, expected ${PROTOCOL_VERSION}`);
 }

@@ -14,6 +14,8 @@ import type { InstallStream, Peer } from "./transport.js";
 
 export interface PeerConnectionEvents {
   answer(answer: PeerAnswer): void;
+  /** The peer tells the newest rules for commands that it knows. */
+  rules(newest: number): void;
   /** The AppendEntries stream has broken. Called once until the peer answers again. */
   broken(error: CairnError): void;
   /** The peer answers again. */
@@ -93,6 +95,9 @@ export class PeerConnection {
         if (this.#isBroken) this.#events.mended();
         this.#isBroken = false;
         this.#events.answer(answer);
+      },
+      rules: (newest) => {
+        if (!this.#closed) this.#events.rules(newest);
       },
       ended: (error) => this.#streamEnded(error),
     });

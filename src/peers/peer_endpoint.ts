@@ -28,6 +28,8 @@ export interface PeerEndpoint {
   readonly incarnation: string;
   /** Empty while the node belongs to no cluster. */
   readonly clusterId: string;
+  /** Newest rules for commands that the node's state machine knows; 0 when it has none. */
+  readonly newestRules: number;
   /** Tells another node, of any cluster or of none, the identity and the standing of this one. */
   introduce(asked: Introduction): Promise<Introduced>;
   /**
@@ -48,6 +50,8 @@ export interface PeerEndpoint {
   timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer>;
   /** Notes that a peer sent a message that no correct peer sends. */
   violated(sender: MessageSender, detail: string): void;
-  /** Notes that a message was refused because it names another cluster, node or protocol. */
+  /** Notes that a message was refused because it names another cluster or node. */
   strange(sender: MessageSender, detail: string): void;
+  /** Notes that a message was refused because it is of another version of the protocol. */
+  otherProtocol(sender: MessageSender, detail: string): void;
 }

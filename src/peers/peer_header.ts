@@ -4,7 +4,7 @@ import { CairnError } from "../base/errors.js";
 import { incarnationText, isIncarnation, memberKey } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import { misdirected } from "../raft/membership/recipient.js";
-import { PROTOCOL_VERSION } from "./protocol.js";
+import { checkProtocol } from "./protocol.js";
 
 /**
  * Checks that a peer's message is meant for this node.
@@ -20,9 +20,7 @@ export function checkPeer(
     throw new CairnError("INVALID_ARGUMENT", "header is missing: it is required in this message");
   const mismatch = (what: string, expected: string | number, got: string | number) =>
     new CairnError("WRONG_CLUSTER", `header.${what} is ${quoted(got)}, expected ${quoted(expected)}`);
-  if (header.protocolVersion !== PROTOCOL_VERSION) {
-    throw mismatch("protocol_version", PROTOCOL_VERSION, header.protocolVersion);
-  }
+  checkProtocol(header.protocolVersion, "header.protocol_version");
   const incarnation = incarnationText(header.receiverIncarnation);
   const wrong = misdirected({ clusterId: header.clusterId, id: header.receiverId, incarnation }, node);
   if (wrong !== undefined) {

@@ -27,7 +27,14 @@ import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./intr
 import { type AdmittedPeer, openAdmission, type PeerAdmission } from "./peer_admission.js";
 import type { PeerEndpoint } from "./peer_endpoint.js";
 import { checkPeer, quoted } from "./peer_header.js";
-import { compressionMessage, refusalMessages, rejectionMessages, toCompression, toEntry } from "./protocol.js";
+import {
+  compressionMessage,
+  isOtherProtocol,
+  refusalMessages,
+  rejectionMessages,
+  toCompression,
+  toEntry,
+} from "./protocol.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;
@@ -40,7 +47,8 @@ export function raftService(
   return {
     async introduce(request, context) {
       admission.admit(context).assertIs(request.name, "name");
-      return introduceResponse(await node.introduce(toIntroduction(request)));
+      const asked = orStranger(node, request.name, context, () => toIntroduction(request));
+      return introduceResponse(await node.introduce(asked));
     },
 
     async join(request, context) {
@@ -108,8 +116,10 @@ function orStranger<Read>(node: PeerEndpoint, named: string, { peer: address }: 
   } catch (error) {
     // While a node belongs to no cluster, members that know it from before may call it in vain.
     if (node.clusterId !== "") {
-      const from = isId(named) ? named : "a sender without a valid name";
-      node.strange({ from, address }, CairnError.from(error).text);
+      const sender = { from: isId(named) ? named : "a sender without a valid name", address };
+      const refusal = CairnError.from(error);
+      if (isOtherProtocol(refusal)) node.otherProtocol(sender, refusal.text);
+      else node.strange(sender, refusal.text);
     }
     throw error;
   }
@@ -121,7 +131,13 @@ async function append(
   request: AppendEntriesRequest,
 ): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, sender, () => toAppend(sender, request)));
-  const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
+  const { newestRules } = node;
+  const common = {
+    term: BigInt(answer.term),
+    lastLogIndex: BigInt(answer.lastIndex),
+    round: request.round,
+    newestRules,
+  };
   if (answer.outcome === "accepted") {
     const { matchIndex } = answer;
     const accepted = { ...common, success: true, matchIndex: BigInt(matchIndex) };

@@ -33,6 +33,25 @@ import type {
  */
 export const PROTOCOL_VERSION = 2;
 
+/** Begins the text of each refusal of another version, from the first version on. */
+const OTHER_PROTOCOL = /\bprotocol_version is \d+, expected \d+/;
+
+/**
+ * Checks that a member speaks this node's version of the protocol. `field` is the one that says so.
+ * @throws CairnError WRONG_CLUSTER
+ */
+export function checkProtocol(version: number, field = "protocol_version"): void {
+  if (version === PROTOCOL_VERSION) return;
+  const advice =
+    "the two nodes run versions of Cairn that do not understand each other; docs/compatibility.md says which do";
+  throw new CairnError("WRONG_CLUSTER", `${field} is ${version}, expected ${PROTOCOL_VERSION}: ${advice}`);
+}
+
+/** Returns whether a node refused another one because of its version of the protocol. */
+export function isOtherProtocol({ code, text }: CairnError): boolean {
+  return code === "WRONG_CLUSTER" && OTHER_PROTOCOL.test(text);
+}
+
 /** Names a node of a cluster to other nodes. */
 export interface Self {
   /** Its member key (see ids.ts). */

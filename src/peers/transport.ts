@@ -37,6 +37,8 @@ export interface TransportEvents {
    * break of a connection, not for each message.
    */
   unreachable(peer: string): void;
+  /** Reports the newest rules for commands that a peer knows; 0: it does not tell. @internal */
+  rules?(peer: string, newest: number): void;
 }
 
 /** Makes the transport of a node. */

@@ -15,6 +15,9 @@ export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIn
     get clusterId() {
       return node.clusterId;
     },
+    get newestRules() {
+      return node.machine.newestRules ?? 0;
+    },
     introduce: (asked) => introducer.introduce(asked),
     async join(change, signal) {
       try {
@@ -34,5 +37,6 @@ export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIn
     timeoutNow: (message) => node.timeoutNow(message),
     violated: (sender, detail) => node.protocol.violated(sender, detail),
     strange: (sender, detail) => node.protocol.strange(sender, detail),
+    otherProtocol: (sender, detail) => node.protocol.otherProtocol(sender, detail),
   };
 }

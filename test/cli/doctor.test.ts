@@ -90,7 +90,11 @@ describe("the doctor's verdict on a cluster", () => {
     ],
     ["a sick member", { health: HealthVerdict.SLOW_DISK }, ["problem member n3: slow disk: as it says"]],
     ["a member that warns", { warnings: ["a file is damaged"] }, ["warning member n3: a file is damaged"]],
-    ["a mixture of versions", { version: "2" }, ["warning versions: n1 1, n2 1, n3 2"]],
+    [
+      "a mixture of versions",
+      { version: "2" },
+      ["warning versions: n1 runs 1, an earlier build; n2 runs 1, an earlier build; n3 runs 2, an earlier build"],
+    ],
     ["too few descriptors", { openFiles: 1024 }, ["warning limits: n3 may have 1024 files and connections open"]],
     ["a log without an end", { logBytes: GiB }, ["warning log: n3 has 10 entries in 1.1 GB of log, no snapshot yet"]],
   ])("names %s", (_, given, expected) => {

@@ -4,6 +4,7 @@ import { AppendEntriesRejection, type AppendEntriesRequestSchema } from "../../g
 import { EntryType } from "../../gen/cairn/v1/storage_pb.js";
 import type { CairnErrorCode } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
+import { NEWEST_RULES } from "../../src/machine/kv/session_limits.js";
 import type { Entry } from "../../src/raft/types.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { failure } from "../support/conditions.js";
@@ -90,6 +91,27 @@ describe("a peer of the wrong identity", () => {
     await failure(code, collect(install.responses), text);
     expect(node.raft.log.last.index).toBe(0);
     expect(node.raft.term).toBe(0);
+  });
+
+  test("of another protocol is told apart from a stranger in the status", async () => {
+    const { node, raft, admin } = await serve();
+    const request = { header: headerTo(node, { protocolVersion: 1 }), term: 1n, candidateId: "n9" };
+    await failure("WRONG_CLUSTER", raft.requestVote(request));
+    await failure("WRONG_CLUSTER", raft.introduce({ protocolVersion: 3, name: "n8" }), "docs/compatibility.md");
+    const { warnings } = await admin.getStatus({});
+    expect(warnings).toEqual([
+      expect.stringMatching(
+        /^2 message.* of another version of the protocol .* with n8 .*protocol_version is 3, expected 2/,
+      ),
+    ]);
+  });
+
+  test("with its newest rules for commands is told by each answer, and by the status", async () => {
+    const served = await serve();
+    const [answer] = await append(served, appendRequest(served.node, putEntries(1, 1)));
+    const { versions } = await served.admin.getStatus({});
+    expect(versions).toMatchObject({ protocol: 2, newestRules: NEWEST_RULES });
+    expect(answer?.newestRules).toBe(NEWEST_RULES);
   });
 });
 

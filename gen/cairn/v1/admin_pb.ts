@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/admin.proto.
  */
 export const file_cairn_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJIpMBCgtDZXJ0aWZpY2F0ZRIlCgN1c2UYASABKA4yGC5jYWlybi52MS5DZXJ0aWZpY2F0ZVVzZRIPCgdzdWJqZWN0GAIgASgJEgwKBGZpbGUYAyABKAkSFwoPZXhwaXJlc191bml4X21zGAQgASgEEhYKDnN0YXJ0c191bml4X21zGAUgASgEEg0KBW5hbWVzGAYgAygJIrwBCgtOb2RlUHJvY2VzcxILCgNwaWQYASABKAQSDwoHdW5peF9tcxgCIAEoBBINCgV1cF9tcxgDIAEoARIUCgxtZW1vcnlfYnl0ZXMYBCABKAQSHwoSbWVtb3J5X2xpbWl0X2J5dGVzGAUgASgESACIAQESHQoQb3Blbl9maWxlc19saW1pdBgGIAEoBEgBiAEBQhUKE19tZW1vcnlfbGltaXRfYnl0ZXNCEwoRX29wZW5fZmlsZXNfbGltaXQiEgoQR2V0U3RhdHVzUmVxdWVzdCLqBQoRR2V0U3RhdHVzUmVzcG9uc2USEgoKY2x1c3Rlcl9pZBgBIAEoCRIPCgdub2RlX2lkGAIgASgJEg8KB3ZlcnNpb24YAyABKAkSIAoEcm9sZRgEIAEoDjISLmNhaXJuLnYxLk5vZGVSb2xlEgwKBHRlcm0YBSABKAQSEQoJbGVhZGVyX2lkGAYgASgJEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhYKDmxhc3RfbG9nX2luZGV4GAkgASgEEhYKDnNuYXBzaG90X2luZGV4GAogASgEEigKCm1lbWJlcnNoaXAYCyABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEi0KDWVsZWN0aW9uX21vZGUYDCABKA4yFi5jYWlybi52MS5FbGVjdGlvbk1vZGUSEQoJZGlza19mdWxsGA0gASgIEiQKCHJlY292ZXJ5GA4gASgLMhIuY2Fpcm4udjEuUmVjb3ZlcnkSGAoQbWVtYmVyc2hpcF9pbmRleBgPIAEoBBIvChFib290c3RyYXBfbWVtYmVycxgQIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXASKgoIcHJvZ3Jlc3MYESADKAsyGC5jYWlybi52MS5NZW1iZXJQcm9ncmVzcxItCg1sYXN0X3NuYXBzaG90GBIgASgLMhYuY2Fpcm4udjEuTGFzdFNuYXBzaG90EhAKCHdhcm5pbmdzGBMgAygJEhMKC2luY2FybmF0aW9uGBQgASgMEiMKCGxvZ19zeW5jGBUgASgLMhEuY2Fpcm4udjEuTG9nU3luYxImCgZoZWFsdGgYFiADKAsyFi5jYWlybi52MS5NZW1iZXJIZWFsdGgSKwoMY2VydGlmaWNhdGVzGBcgAygLMhUuY2Fpcm4udjEuQ2VydGlmaWNhdGUSJgoHcHJvY2VzcxgYIAEoCzIVLmNhaXJuLnYxLk5vZGVQcm9jZXNzIi4KEUdldExvZ0luZm9SZXF1ZXN0EhkKEW1pbl9hcHBsaWVkX2luZGV4GAEgASgEIi4KCVRlcm1SYW5nZRITCgtmaXJzdF9pbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEIpsCChJHZXRMb2dJbmZvUmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQSEgoKbGFzdF9pbmRleBgCIAEoBBIRCglsYXN0X3Rlcm0YAyABKAQSFgoOc25hcHNob3RfaW5kZXgYBCABKAQSFQoNc25hcHNob3RfdGVybRgFIAEoBBIVCg10b3RhbF9lbnRyaWVzGAYgASgEEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhAKCHNlZ21lbnRzGAkgASgNEhIKCmRpc2tfYnl0ZXMYCiABKAQSDAoEdGVybRgLIAEoBBIiCgV0ZXJtcxgMIAMoCzITLmNhaXJuLnYxLlRlcm1SYW5nZSJ+ChNUYWtlU25hcHNob3RSZXF1ZXN0EhsKEXRocmVzaG9sZF9lbnRyaWVzGAEgASgESAASDwoFaW5kZXgYAiABKARIABIbCg5rZWVwX2xvZ19ieXRlcxgDIAEoBEgBiAEBQgkKB3RyaWdnZXJCEQoPX2tlZXBfbG9nX2J5dGVzImYKDFNuYXBzaG90SW5mbxINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEhUKDXBheWxvYWRfYnl0ZXMYAyABKAQSEgoKZmlsZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAwibAoUVGFrZVNuYXBzaG90UmVzcG9uc2USDQoFdGFrZW4YASABKAgSKAoIc25hcHNob3QYAiABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SGwoTbG9nX2VudHJpZXNfdHJpbW1lZBgDIAEoBCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvIigKF0Rvd25sb2FkU25hcHNob3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIk4KGERvd25sb2FkU25hcHNob3RSZXNwb25zZRIkCgRpbmZvGAEgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEgwKBGRhdGEYAiABKAwiEQoPQ2FtcGFpZ25SZXF1ZXN0IiAKEENhbXBhaWduUmVzcG9uc2USDAoEdGVybRgBIAEoBCIWChRMaXN0VHJhbnNmZXJzUmVxdWVzdCK3AQoIVHJhbnNmZXISCgoCaWQYASABKAkSDwoHcGVlcl9pZBgCIAEoCRIPCgdzZW5kaW5nGAMgASgIEg0KBWluZGV4GAQgASgEEhMKC3RvdGFsX2J5dGVzGAUgASgEEhIKCmRvbmVfYnl0ZXMYBiABKAQSGAoQYnl0ZXNfcGVyX3NlY29uZBgHIAEoBBIUCgxyZW1haW5pbmdfbXMYCCABKAQSFQoNcmVzdW1lZF9ieXRlcxgJIAEoBCI+ChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USJQoJdHJhbnNmZXJzGAEgAygLMhIuY2Fpcm4udjEuVHJhbnNmZXIiIwoVQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkNhbmNlbFRyYW5zZmVyUmVzcG9uc2UiNQoRQWRkTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIj4KEkFkZExlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIoChVQcm9tb3RlTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJCChZQcm9tb3RlTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiYKE1JlbW92ZU1lbWJlclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJAChRSZW1vdmVNZW1iZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIsChlUcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiLwoaVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USEQoJbGVhZGVyX2lkGAEgASgJIh8KDkNvbXBhY3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIiYKD0NvbXBhY3RSZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBCIUChJWZXJpZnlTdGF0ZVJlcXVlc3QiTwoMTWVtYmVyRGlnZXN0Eg8KB25vZGVfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEg8KB2RpZmZlcnMYAyABKAgSDQoFZXJyb3IYBCABKAkiYAoTVmVyaWZ5U3RhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoBBInCgdkaWdlc3RzGAIgAygLMhYuY2Fpcm4udjEuTWVtYmVyRGlnZXN0EhEKCWFsbF9lcXVhbBgDIAEoCCqJAQoITm9kZVJvbGUSGQoVTk9ERV9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSTk9ERV9ST0xFX0ZPTExPV0VSEAESFwoTTk9ERV9ST0xFX0NBTkRJREFURRACEhQKEE5PREVfUk9MRV9MRUFERVIQAxIbChdOT0RFX1JPTEVfUFJFX0NBTkRJREFURRAEKmQKDEVsZWN0aW9uTW9kZRIdChlFTEVDVElPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGwoXRUxFQ1RJT05fTU9ERV9BVVRPTUFUSUMQARIYChRFTEVDVElPTl9NT0RFX01BTlVBTBACKp0BCg1Qcm9ncmVzc1N0YXRlEh4KGlBST0dSRVNTX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUUFJPR1JFU1NfU1RBVEVfUFJPQkUQARIcChhQUk9HUkVTU19TVEFURV9SRVBMSUNBVEUQAhIbChdQUk9HUkVTU19TVEFURV9TTkFQU0hPVBADEhcKE1BST0dSRVNTX1NUQVRFX0xPU1QQBCqeAgoOU25hcHNob3RSZWFzb24SHwobU05BUFNIT1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZU05BUFNIT1RfUkVBU09OX1JFUVVFU1RFRBABEhsKF1NOQVBTSE9UX1JFQVNPTl9FTlRSSUVTEAISHQoZU05BUFNIT1RfUkVBU09OX0xPR19CWVRFUxADEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfUkFUSU8QBBIXChNTTkFQU0hPVF9SRUFTT05fQUdFEAUSHAoYU05BUFNIT1RfUkVBU09OX0ZPTExPV0VSEAYSHQoZU05BUFNIT1RfUkVBU09OX0lOU1RBTExFRBAHEhsKF1NOQVBTSE9UX1JFQVNPTl9NSVNTSU5HEAgqswMKDUhlYWx0aFZlcmRpY3QSHgoaSEVBTFRIX1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIaChZIRUFMVEhfVkVSRElDVF9IRUFMVEhZEAESHAoYSEVBTFRIX1ZFUkRJQ1RfU0xPV19ESVNLEAISHQoZSEVBTFRIX1ZFUkRJQ1RfU1RVQ0tfRElTSxADEhwKGEhFQUxUSF9WRVJESUNUX0RJU0tfRlVMTBAEEiIKHkhFQUxUSF9WRVJESUNUX0xBVEVfRVZFTlRfTE9PUBAFEh8KG0hFQUxUSF9WRVJESUNUX1NMT1dfQU5TV0VSUxAGEhkKFUhFQUxUSF9WRVJESUNUX1NJTEVOVBAHEiEKHUhFQUxUSF9WRVJESUNUX0ZBTExJTkdfQkVISU5EEAgSIgoeSEVBTFRIX1ZFUkRJQ1RfQ0FOTk9UX0NBVENIX1VQEAkSHAoYSEVBTFRIX1ZFUkRJQ1RfTE9TVF9EQVRBEAoSHwobSEVBTFRIX1ZFUkRJQ1RfTk9UX0FfTUVNQkVSEAsSJQohSEVBTFRIX1ZFUkRJQ1RfT1VUX09GX0RFU0NSSVBUT1JTEAwqowEKDkNlcnRpZmljYXRlVXNlEh8KG0NFUlRJRklDQVRFX1VTRV9VTlNQRUNJRklFRBAAEhoKFkNFUlRJRklDQVRFX1VTRV9TRVJWRVIQARIYChRDRVJUSUZJQ0FURV9VU0VfUEVFUhACEh0KGUNFUlRJRklDQVRFX1VTRV9DTElFTlRfQ0EQAxIbChdDRVJUSUZJQ0FURV9VU0VfUEVFUl9DQRAEMvgICgxBZG1pblNlcnZpY2USSQoJR2V0U3RhdHVzEhouY2Fpcm4udjEuR2V0U3RhdHVzUmVxdWVzdBobLmNhaXJuLnYxLkdldFN0YXR1c1Jlc3BvbnNlIgOQAgESTAoKR2V0TG9nSW5mbxIbLmNhaXJuLnYxLkdldExvZ0luZm9SZXF1ZXN0GhwuY2Fpcm4udjEuR2V0TG9nSW5mb1Jlc3BvbnNlIgOQAgESTQoMVGFrZVNuYXBzaG90Eh0uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVxdWVzdBoeLmNhaXJuLnYxLlRha2VTbmFwc2hvdFJlc3BvbnNlElUKDUxpc3RTbmFwc2hvdHMSHi5jYWlybi52MS5MaXN0U25hcHNob3RzUmVxdWVzdBofLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZSIDkAIBEmAKEERvd25sb2FkU25hcHNob3QSIS5jYWlybi52MS5Eb3dubG9hZFNuYXBzaG90UmVxdWVzdBoiLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXNwb25zZSIDkAIBMAESQQoIQ2FtcGFpZ24SGS5jYWlybi52MS5DYW1wYWlnblJlcXVlc3QaGi5jYWlybi52MS5DYW1wYWlnblJlc3BvbnNlElUKDUxpc3RUcmFuc2ZlcnMSHi5jYWlybi52MS5MaXN0VHJhbnNmZXJzUmVxdWVzdBofLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXNwb25zZSIDkAIBElMKDkNhbmNlbFRyYW5zZmVyEh8uY2Fpcm4udjEuQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0GiAuY2Fpcm4udjEuQ2FuY2VsVHJhbnNmZXJSZXNwb25zZRJHCgpBZGRMZWFybmVyEhsuY2Fpcm4udjEuQWRkTGVhcm5lclJlcXVlc3QaHC5jYWlybi52MS5BZGRMZWFybmVyUmVzcG9uc2USUwoOUHJvbW90ZUxlYXJuZXISHy5jYWlybi52MS5Qcm9tb3RlTGVhcm5lclJlcXVlc3QaIC5jYWlybi52MS5Qcm9tb3RlTGVhcm5lclJlc3BvbnNlEk0KDFJlbW92ZU1lbWJlchIdLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlcXVlc3QaHi5jYWlybi52MS5SZW1vdmVNZW1iZXJSZXNwb25zZRJfChJUcmFuc2ZlckxlYWRlcnNoaXASIy5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0GiQuY2Fpcm4udjEuVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USPgoHQ29tcGFjdBIYLmNhaXJuLnYxLkNvbXBhY3RSZXF1ZXN0GhkuY2Fpcm4udjEuQ29tcGFjdFJlc3BvbnNlEkoKC1ZlcmlmeVN0YXRlEhwuY2Fpcm4udjEuVmVyaWZ5U3RhdGVSZXF1ZXN0Gh0uY2Fpcm4udjEuVmVyaWZ5U3RhdGVSZXNwb25zZWIGcHJvdG8z", [file_cairn_v1_storage]);
+  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJIpMBCgtDZXJ0aWZpY2F0ZRIlCgN1c2UYASABKA4yGC5jYWlybi52MS5DZXJ0aWZpY2F0ZVVzZRIPCgdzdWJqZWN0GAIgASgJEgwKBGZpbGUYAyABKAkSFwoPZXhwaXJlc191bml4X21zGAQgASgEEhYKDnN0YXJ0c191bml4X21zGAUgASgEEg0KBW5hbWVzGAYgAygJIrwBCgtOb2RlUHJvY2VzcxILCgNwaWQYASABKAQSDwoHdW5peF9tcxgCIAEoBBINCgV1cF9tcxgDIAEoARIUCgxtZW1vcnlfYnl0ZXMYBCABKAQSHwoSbWVtb3J5X2xpbWl0X2J5dGVzGAUgASgESACIAQESHQoQb3Blbl9maWxlc19saW1pdBgGIAEoBEgBiAEBQhUKE19tZW1vcnlfbGltaXRfYnl0ZXNCEwoRX29wZW5fZmlsZXNfbGltaXQiTgoMTm9kZVZlcnNpb25zEhAKCHByb3RvY29sGAEgASgNEhQKDG5ld2VzdF9ydWxlcxgCIAEoDRIWCg5ydWxlc19pbl9mb3JjZRgDIAEoDSISChBHZXRTdGF0dXNSZXF1ZXN0IpQGChFHZXRTdGF0dXNSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEg8KB25vZGVfaWQYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRIgCgRyb2xlGAQgASgOMhIuY2Fpcm4udjEuTm9kZVJvbGUSDAoEdGVybRgFIAEoBBIRCglsZWFkZXJfaWQYBiABKAkSFAoMY29tbWl0X2luZGV4GAcgASgEEhUKDWFwcGxpZWRfaW5kZXgYCCABKAQSFgoObGFzdF9sb2dfaW5kZXgYCSABKAQSFgoOc25hcHNob3RfaW5kZXgYCiABKAQSKAoKbWVtYmVyc2hpcBgLIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXASLQoNZWxlY3Rpb25fbW9kZRgMIAEoDjIWLmNhaXJuLnYxLkVsZWN0aW9uTW9kZRIRCglkaXNrX2Z1bGwYDSABKAgSJAoIcmVjb3ZlcnkYDiABKAsyEi5jYWlybi52MS5SZWNvdmVyeRIYChBtZW1iZXJzaGlwX2luZGV4GA8gASgEEi8KEWJvb3RzdHJhcF9tZW1iZXJzGBAgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBIqCghwcm9ncmVzcxgRIAMoCzIYLmNhaXJuLnYxLk1lbWJlclByb2dyZXNzEi0KDWxhc3Rfc25hcHNob3QYEiABKAsyFi5jYWlybi52MS5MYXN0U25hcHNob3QSEAoId2FybmluZ3MYEyADKAkSEwoLaW5jYXJuYXRpb24YFCABKAwSIwoIbG9nX3N5bmMYFSABKAsyES5jYWlybi52MS5Mb2dTeW5jEiYKBmhlYWx0aBgWIAMoCzIWLmNhaXJuLnYxLk1lbWJlckhlYWx0aBIrCgxjZXJ0aWZpY2F0ZXMYFyADKAsyFS5jYWlybi52MS5DZXJ0aWZpY2F0ZRImCgdwcm9jZXNzGBggASgLMhUuY2Fpcm4udjEuTm9kZVByb2Nlc3MSKAoIdmVyc2lvbnMYGSABKAsyFi5jYWlybi52MS5Ob2RlVmVyc2lvbnMiLgoRR2V0TG9nSW5mb1JlcXVlc3QSGQoRbWluX2FwcGxpZWRfaW5kZXgYASABKAQiLgoJVGVybVJhbmdlEhMKC2ZpcnN0X2luZGV4GAEgASgEEgwKBHRlcm0YAiABKAQimwIKEkdldExvZ0luZm9SZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBBISCgpsYXN0X2luZGV4GAIgASgEEhEKCWxhc3RfdGVybRgDIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhUKDXRvdGFsX2VudHJpZXMYBiABKAQSFAoMY29tbWl0X2luZGV4GAcgASgEEhUKDWFwcGxpZWRfaW5kZXgYCCABKAQSEAoIc2VnbWVudHMYCSABKA0SEgoKZGlza19ieXRlcxgKIAEoBBIMCgR0ZXJtGAsgASgEEiIKBXRlcm1zGAwgAygLMhMuY2Fpcm4udjEuVGVybVJhbmdlIn4KE1Rha2VTbmFwc2hvdFJlcXVlc3QSGwoRdGhyZXNob2xkX2VudHJpZXMYASABKARIABIPCgVpbmRleBgCIAEoBEgAEhsKDmtlZXBfbG9nX2J5dGVzGAMgASgESAGIAQFCCQoHdHJpZ2dlckIRCg9fa2VlcF9sb2dfYnl0ZXMiZgoMU25hcHNob3RJbmZvEg0KBWluZGV4GAEgASgEEgwKBHRlcm0YAiABKAQSFQoNcGF5bG9hZF9ieXRlcxgDIAEoBBISCgpmaWxlX2J5dGVzGAQgASgEEg4KBnNoYTI1NhgFIAEoDCJsChRUYWtlU25hcHNob3RSZXNwb25zZRINCgV0YWtlbhgBIAEoCBIoCghzbmFwc2hvdBgCIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIbChNsb2dfZW50cmllc190cmltbWVkGAMgASgEIhYKFExpc3RTbmFwc2hvdHNSZXF1ZXN0IkIKFUxpc3RTbmFwc2hvdHNSZXNwb25zZRIpCglzbmFwc2hvdHMYASADKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8iKAoXRG93bmxvYWRTbmFwc2hvdFJlcXVlc3QSDQoFaW5kZXgYASABKAQiTgoYRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlEiQKBGluZm8YASABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SDAoEZGF0YRgCIAEoDCIRCg9DYW1wYWlnblJlcXVlc3QiIAoQQ2FtcGFpZ25SZXNwb25zZRIMCgR0ZXJtGAEgASgEIhYKFExpc3RUcmFuc2ZlcnNSZXF1ZXN0IrcBCghUcmFuc2ZlchIKCgJpZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEg8KB3NlbmRpbmcYAyABKAgSDQoFaW5kZXgYBCABKAQSEwoLdG90YWxfYnl0ZXMYBSABKAQSEgoKZG9uZV9ieXRlcxgGIAEoBBIYChBieXRlc19wZXJfc2Vjb25kGAcgASgEEhQKDHJlbWFpbmluZ19tcxgIIAEoBBIVCg1yZXN1bWVkX2J5dGVzGAkgASgEIj4KFUxpc3RUcmFuc2ZlcnNSZXNwb25zZRIlCgl0cmFuc2ZlcnMYASADKAsyEi5jYWlybi52MS5UcmFuc2ZlciIjChVDYW5jZWxUcmFuc2ZlclJlcXVlc3QSCgoCaWQYASABKAkiGAoWQ2FuY2VsVHJhbnNmZXJSZXNwb25zZSI1ChFBZGRMZWFybmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiPgoSQWRkTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIigKFVByb21vdGVMZWFybmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIkIKFlByb21vdGVMZWFybmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiJgoTUmVtb3ZlTWVtYmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIkAKFFJlbW92ZU1lbWJlclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiwKGVRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSIvChpUcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRIRCglsZWFkZXJfaWQYASABKAkiHwoOQ29tcGFjdFJlcXVlc3QSDQoFaW5kZXgYASABKAQiJgoPQ29tcGFjdFJlc3BvbnNlEhMKC2ZpcnN0X2luZGV4GAEgASgEIhQKElZlcmlmeVN0YXRlUmVxdWVzdCJPCgxNZW1iZXJEaWdlc3QSDwoHbm9kZV9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDwoHZGlmZmVycxgDIAEoCBINCgVlcnJvchgEIAEoCSJgChNWZXJpZnlTdGF0ZVJlc3BvbnNlEg0KBWluZGV4GAEgASgEEicKB2RpZ2VzdHMYAiADKAsyFi5jYWlybi52MS5NZW1iZXJEaWdlc3QSEQoJYWxsX2VxdWFsGAMgASgIKokBCghOb2RlUm9sZRIZChVOT0RFX1JPTEVfVU5TUEVDSUZJRUQQABIWChJOT0RFX1JPTEVfRk9MTE9XRVIQARIXChNOT0RFX1JPTEVfQ0FORElEQVRFEAISFAoQTk9ERV9ST0xFX0xFQURFUhADEhsKF05PREVfUk9MRV9QUkVfQ0FORElEQVRFEAQqZAoMRWxlY3Rpb25Nb2RlEh0KGUVMRUNUSU9OX01PREVfVU5TUEVDSUZJRUQQABIbChdFTEVDVElPTl9NT0RFX0FVVE9NQVRJQxABEhgKFEVMRUNUSU9OX01PREVfTUFOVUFMEAIqnQEKDVByb2dyZXNzU3RhdGUSHgoaUFJPR1JFU1NfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRQUk9HUkVTU19TVEFURV9QUk9CRRABEhwKGFBST0dSRVNTX1NUQVRFX1JFUExJQ0FURRACEhsKF1BST0dSRVNTX1NUQVRFX1NOQVBTSE9UEAMSFwoTUFJPR1JFU1NfU1RBVEVfTE9TVBAEKp4CCg5TbmFwc2hvdFJlYXNvbhIfChtTTkFQU0hPVF9SRUFTT05fVU5TUEVDSUZJRUQQABIdChlTTkFQU0hPVF9SRUFTT05fUkVRVUVTVEVEEAESGwoXU05BUFNIT1RfUkVBU09OX0VOVFJJRVMQAhIdChlTTkFQU0hPVF9SRUFTT05fTE9HX0JZVEVTEAMSHQoZU05BUFNIT1RfUkVBU09OX0xPR19SQVRJTxAEEhcKE1NOQVBTSE9UX1JFQVNPTl9BR0UQBRIcChhTTkFQU0hPVF9SRUFTT05fRk9MTE9XRVIQBhIdChlTTkFQU0hPVF9SRUFTT05fSU5TVEFMTEVEEAcSGwoXU05BUFNIT1RfUkVBU09OX01JU1NJTkcQCCqzAwoNSGVhbHRoVmVyZGljdBIeChpIRUFMVEhfVkVSRElDVF9VTlNQRUNJRklFRBAAEhoKFkhFQUxUSF9WRVJESUNUX0hFQUxUSFkQARIcChhIRUFMVEhfVkVSRElDVF9TTE9XX0RJU0sQAhIdChlIRUFMVEhfVkVSRElDVF9TVFVDS19ESVNLEAMSHAoYSEVBTFRIX1ZFUkRJQ1RfRElTS19GVUxMEAQSIgoeSEVBTFRIX1ZFUkRJQ1RfTEFURV9FVkVOVF9MT09QEAUSHwobSEVBTFRIX1ZFUkRJQ1RfU0xPV19BTlNXRVJTEAYSGQoVSEVBTFRIX1ZFUkRJQ1RfU0lMRU5UEAcSIQodSEVBTFRIX1ZFUkRJQ1RfRkFMTElOR19CRUhJTkQQCBIiCh5IRUFMVEhfVkVSRElDVF9DQU5OT1RfQ0FUQ0hfVVAQCRIcChhIRUFMVEhfVkVSRElDVF9MT1NUX0RBVEEQChIfChtIRUFMVEhfVkVSRElDVF9OT1RfQV9NRU1CRVIQCxIlCiFIRUFMVEhfVkVSRElDVF9PVVRfT0ZfREVTQ1JJUFRPUlMQDCqjAQoOQ2VydGlmaWNhdGVVc2USHwobQ0VSVElGSUNBVEVfVVNFX1VOU1BFQ0lGSUVEEAASGgoWQ0VSVElGSUNBVEVfVVNFX1NFUlZFUhABEhgKFENFUlRJRklDQVRFX1VTRV9QRUVSEAISHQoZQ0VSVElGSUNBVEVfVVNFX0NMSUVOVF9DQRADEhsKF0NFUlRJRklDQVRFX1VTRV9QRUVSX0NBEAQy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
 
 /**
  * The recovery that the node's last start performed.
@@ -336,6 +336,42 @@ export const NodeProcessSchema: GenMessage<NodeProcess> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 6);
 
 /**
+ * Versions by which members understand each other.
+ *
+ * @generated from message cairn.v1.NodeVersions
+ */
+export type NodeVersions = Message<"cairn.v1.NodeVersions"> & {
+  /**
+   * Version of the protocol between members: a node speaks one, and refuses messages of another.
+   *
+   * @generated from field: uint32 protocol = 1;
+   */
+  protocol: number;
+
+  /**
+   * Newest version of the rules for commands that the node knows; 0 when its state machine has none.
+   *
+   * @generated from field: uint32 newest_rules = 2;
+   */
+  newestRules: number;
+
+  /**
+   * The version of these rules that is in force in its state. A node that knows only older ones
+   * cannot be a member.
+   *
+   * @generated from field: uint32 rules_in_force = 3;
+   */
+  rulesInForce: number;
+};
+
+/**
+ * Describes the message cairn.v1.NodeVersions.
+ * Use `create(NodeVersionsSchema)` to create a new message.
+ */
+export const NodeVersionsSchema: GenMessage<NodeVersions> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_admin, 7);
+
+/**
  * @generated from message cairn.v1.GetStatusRequest
  */
 export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
@@ -346,7 +382,7 @@ export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 7);
+  messageDesc(file_cairn_v1_admin, 8);
 
 /**
  * @generated from message cairn.v1.GetStatusResponse
@@ -499,6 +535,13 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
    * @generated from field: cairn.v1.NodeProcess process = 24;
    */
   process?: NodeProcess | undefined;
+
+  /**
+   * Absent in answers of older versions.
+   *
+   * @generated from field: cairn.v1.NodeVersions versions = 25;
+   */
+  versions?: NodeVersions | undefined;
 };
 
 /**
@@ -506,7 +549,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 8);
+  messageDesc(file_cairn_v1_admin, 9);
 
 /**
  * @generated from message cairn.v1.GetLogInfoRequest
@@ -525,7 +568,7 @@ export type GetLogInfoRequest = Message<"cairn.v1.GetLogInfoRequest"> & {
  * Use `create(GetLogInfoRequestSchema)` to create a new message.
  */
 export const GetLogInfoRequestSchema: GenMessage<GetLogInfoRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 9);
+  messageDesc(file_cairn_v1_admin, 10);
 
 /**
  * Entries that share a term.
@@ -552,7 +595,7 @@ export type TermRange = Message<"cairn.v1.TermRange"> & {
  * Use `create(TermRangeSchema)` to create a new message.
  */
 export const TermRangeSchema: GenMessage<TermRange> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 10);
+  messageDesc(file_cairn_v1_admin, 11);
 
 /**
  * @generated from message cairn.v1.GetLogInfoResponse
@@ -639,7 +682,7 @@ export type GetLogInfoResponse = Message<"cairn.v1.GetLogInfoResponse"> & {
  * Use `create(GetLogInfoResponseSchema)` to create a new message.
  */
 export const GetLogInfoResponseSchema: GenMessage<GetLogInfoResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 11);
+  messageDesc(file_cairn_v1_admin, 12);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotRequest
@@ -687,7 +730,7 @@ export type TakeSnapshotRequest = Message<"cairn.v1.TakeSnapshotRequest"> & {
  * Use `create(TakeSnapshotRequestSchema)` to create a new message.
  */
 export const TakeSnapshotRequestSchema: GenMessage<TakeSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 12);
+  messageDesc(file_cairn_v1_admin, 13);
 
 /**
  * A snapshot on disk.
@@ -732,7 +775,7 @@ export type SnapshotInfo = Message<"cairn.v1.SnapshotInfo"> & {
  * Use `create(SnapshotInfoSchema)` to create a new message.
  */
 export const SnapshotInfoSchema: GenMessage<SnapshotInfo> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 13);
+  messageDesc(file_cairn_v1_admin, 14);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotResponse
@@ -766,7 +809,7 @@ export type TakeSnapshotResponse = Message<"cairn.v1.TakeSnapshotResponse"> & {
  * Use `create(TakeSnapshotResponseSchema)` to create a new message.
  */
 export const TakeSnapshotResponseSchema: GenMessage<TakeSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 14);
+  messageDesc(file_cairn_v1_admin, 15);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsRequest
@@ -779,7 +822,7 @@ export type ListSnapshotsRequest = Message<"cairn.v1.ListSnapshotsRequest"> & {
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 15);
+  messageDesc(file_cairn_v1_admin, 16);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsResponse
@@ -798,7 +841,7 @@ export type ListSnapshotsResponse = Message<"cairn.v1.ListSnapshotsResponse"> & 
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 16);
+  messageDesc(file_cairn_v1_admin, 17);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotRequest
@@ -817,7 +860,7 @@ export type DownloadSnapshotRequest = Message<"cairn.v1.DownloadSnapshotRequest"
  * Use `create(DownloadSnapshotRequestSchema)` to create a new message.
  */
 export const DownloadSnapshotRequestSchema: GenMessage<DownloadSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 17);
+  messageDesc(file_cairn_v1_admin, 18);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotResponse
@@ -843,7 +886,7 @@ export type DownloadSnapshotResponse = Message<"cairn.v1.DownloadSnapshotRespons
  * Use `create(DownloadSnapshotResponseSchema)` to create a new message.
  */
 export const DownloadSnapshotResponseSchema: GenMessage<DownloadSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 18);
+  messageDesc(file_cairn_v1_admin, 19);
 
 /**
  * @generated from message cairn.v1.CampaignRequest
@@ -856,7 +899,7 @@ export type CampaignRequest = Message<"cairn.v1.CampaignRequest"> & {
  * Use `create(CampaignRequestSchema)` to create a new message.
  */
 export const CampaignRequestSchema: GenMessage<CampaignRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 19);
+  messageDesc(file_cairn_v1_admin, 20);
 
 /**
  * @generated from message cairn.v1.CampaignResponse
@@ -875,7 +918,7 @@ export type CampaignResponse = Message<"cairn.v1.CampaignResponse"> & {
  * Use `create(CampaignResponseSchema)` to create a new message.
  */
 export const CampaignResponseSchema: GenMessage<CampaignResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 20);
+  messageDesc(file_cairn_v1_admin, 21);
 
 /**
  * @generated from message cairn.v1.ListTransfersRequest
@@ -888,7 +931,7 @@ export type ListTransfersRequest = Message<"cairn.v1.ListTransfersRequest"> & {
  * Use `create(ListTransfersRequestSchema)` to create a new message.
  */
 export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 21);
+  messageDesc(file_cairn_v1_admin, 22);
 
 /**
  * A snapshot that is being sent or received.
@@ -962,7 +1005,7 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
  * Use `create(TransferSchema)` to create a new message.
  */
 export const TransferSchema: GenMessage<Transfer> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 22);
+  messageDesc(file_cairn_v1_admin, 23);
 
 /**
  * @generated from message cairn.v1.ListTransfersResponse
@@ -979,7 +1022,7 @@ export type ListTransfersResponse = Message<"cairn.v1.ListTransfersResponse"> & 
  * Use `create(ListTransfersResponseSchema)` to create a new message.
  */
 export const ListTransfersResponseSchema: GenMessage<ListTransfersResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 23);
+  messageDesc(file_cairn_v1_admin, 24);
 
 /**
  * @generated from message cairn.v1.CancelTransferRequest
@@ -996,7 +1039,7 @@ export type CancelTransferRequest = Message<"cairn.v1.CancelTransferRequest"> & 
  * Use `create(CancelTransferRequestSchema)` to create a new message.
  */
 export const CancelTransferRequestSchema: GenMessage<CancelTransferRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 24);
+  messageDesc(file_cairn_v1_admin, 25);
 
 /**
  * @generated from message cairn.v1.CancelTransferResponse
@@ -1009,7 +1052,7 @@ export type CancelTransferResponse = Message<"cairn.v1.CancelTransferResponse"> 
  * Use `create(CancelTransferResponseSchema)` to create a new message.
  */
 export const CancelTransferResponseSchema: GenMessage<CancelTransferResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 25);
+  messageDesc(file_cairn_v1_admin, 26);
 
 /**
  * @generated from message cairn.v1.AddLearnerRequest
@@ -1033,7 +1076,7 @@ export type AddLearnerRequest = Message<"cairn.v1.AddLearnerRequest"> & {
  * Use `create(AddLearnerRequestSchema)` to create a new message.
  */
 export const AddLearnerRequestSchema: GenMessage<AddLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 26);
+  messageDesc(file_cairn_v1_admin, 27);
 
 /**
  * @generated from message cairn.v1.AddLearnerResponse
@@ -1052,7 +1095,7 @@ export type AddLearnerResponse = Message<"cairn.v1.AddLearnerResponse"> & {
  * Use `create(AddLearnerResponseSchema)` to create a new message.
  */
 export const AddLearnerResponseSchema: GenMessage<AddLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 27);
+  messageDesc(file_cairn_v1_admin, 28);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerRequest
@@ -1069,7 +1112,7 @@ export type PromoteLearnerRequest = Message<"cairn.v1.PromoteLearnerRequest"> & 
  * Use `create(PromoteLearnerRequestSchema)` to create a new message.
  */
 export const PromoteLearnerRequestSchema: GenMessage<PromoteLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 28);
+  messageDesc(file_cairn_v1_admin, 29);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerResponse
@@ -1088,7 +1131,7 @@ export type PromoteLearnerResponse = Message<"cairn.v1.PromoteLearnerResponse"> 
  * Use `create(PromoteLearnerResponseSchema)` to create a new message.
  */
 export const PromoteLearnerResponseSchema: GenMessage<PromoteLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 29);
+  messageDesc(file_cairn_v1_admin, 30);
 
 /**
  * @generated from message cairn.v1.RemoveMemberRequest
@@ -1105,7 +1148,7 @@ export type RemoveMemberRequest = Message<"cairn.v1.RemoveMemberRequest"> & {
  * Use `create(RemoveMemberRequestSchema)` to create a new message.
  */
 export const RemoveMemberRequestSchema: GenMessage<RemoveMemberRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 30);
+  messageDesc(file_cairn_v1_admin, 31);
 
 /**
  * @generated from message cairn.v1.RemoveMemberResponse
@@ -1124,7 +1167,7 @@ export type RemoveMemberResponse = Message<"cairn.v1.RemoveMemberResponse"> & {
  * Use `create(RemoveMemberResponseSchema)` to create a new message.
  */
 export const RemoveMemberResponseSchema: GenMessage<RemoveMemberResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 31);
+  messageDesc(file_cairn_v1_admin, 32);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipRequest
@@ -1143,7 +1186,7 @@ export type TransferLeadershipRequest = Message<"cairn.v1.TransferLeadershipRequ
  * Use `create(TransferLeadershipRequestSchema)` to create a new message.
  */
 export const TransferLeadershipRequestSchema: GenMessage<TransferLeadershipRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 32);
+  messageDesc(file_cairn_v1_admin, 33);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipResponse
@@ -1162,7 +1205,7 @@ export type TransferLeadershipResponse = Message<"cairn.v1.TransferLeadershipRes
  * Use `create(TransferLeadershipResponseSchema)` to create a new message.
  */
 export const TransferLeadershipResponseSchema: GenMessage<TransferLeadershipResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 33);
+  messageDesc(file_cairn_v1_admin, 34);
 
 /**
  * @generated from message cairn.v1.CompactRequest
@@ -1181,7 +1224,7 @@ export type CompactRequest = Message<"cairn.v1.CompactRequest"> & {
  * Use `create(CompactRequestSchema)` to create a new message.
  */
 export const CompactRequestSchema: GenMessage<CompactRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 34);
+  messageDesc(file_cairn_v1_admin, 35);
 
 /**
  * @generated from message cairn.v1.CompactResponse
@@ -1200,7 +1243,7 @@ export type CompactResponse = Message<"cairn.v1.CompactResponse"> & {
  * Use `create(CompactResponseSchema)` to create a new message.
  */
 export const CompactResponseSchema: GenMessage<CompactResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 35);
+  messageDesc(file_cairn_v1_admin, 36);
 
 /**
  * @generated from message cairn.v1.VerifyStateRequest
@@ -1213,7 +1256,7 @@ export type VerifyStateRequest = Message<"cairn.v1.VerifyStateRequest"> & {
  * Use `create(VerifyStateRequestSchema)` to create a new message.
  */
 export const VerifyStateRequestSchema: GenMessage<VerifyStateRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 36);
+  messageDesc(file_cairn_v1_admin, 37);
 
 /**
  * The digest of one member's state.
@@ -1253,7 +1296,7 @@ export type MemberDigest = Message<"cairn.v1.MemberDigest"> & {
  * Use `create(MemberDigestSchema)` to create a new message.
  */
 export const MemberDigestSchema: GenMessage<MemberDigest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 37);
+  messageDesc(file_cairn_v1_admin, 38);
 
 /**
  * @generated from message cairn.v1.VerifyStateResponse
@@ -1286,7 +1329,7 @@ export type VerifyStateResponse = Message<"cairn.v1.VerifyStateResponse"> & {
  * Use `create(VerifyStateResponseSchema)` to create a new message.
  */
 export const VerifyStateResponseSchema: GenMessage<VerifyStateResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 38);
+  messageDesc(file_cairn_v1_admin, 39);
 
 /**
  * A node's Raft role.

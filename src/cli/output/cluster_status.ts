@@ -10,6 +10,7 @@ import { CairnError } from "../../base/errors.js";
 import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { membershipFromMessage } from "../../encoding/membership.js";
 import { type HealthReport, healthReportOf, type LogSyncReport, logSyncOf, logSyncText } from "./member_health.js";
+import { type MemberVersions, mixedVersions, versionsOf } from "./member_versions.js";
 import { table } from "./table.js";
 
 /** Time limit for a node to describe its log, in milliseconds. */
@@ -23,7 +24,7 @@ export interface ClusterStatus {
   readonly members: readonly MemberStatus[];
 }
 
-export interface MemberStatus {
+export interface MemberStatus extends MemberVersions {
   readonly id: string;
   readonly address: string;
   /** voter or learner. */
@@ -112,6 +113,7 @@ function isLeader({ role }: GetStatusResponse): boolean {
 function describe(status: GetStatusResponse, log: GetLogInfoResponse, leader: GetStatusResponse | undefined) {
   const applied = Number(status.appliedIndex);
   return {
+    ...versionsOf(status),
     role: roles[status.role],
     term: Number(status.term),
     commit: Number(status.commitIndex),
@@ -155,6 +157,7 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
     "ID",
     "ADDRESS",
     "MEMBER",
+    "VERSION",
     "ROLE",
     "TERM",
     "COMMIT",
@@ -172,6 +175,7 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
     each.id,
     each.address,
     each.member,
+    each.version ?? "-",
     each.error === undefined ? `${each.role}${each.diskFull ? ", disk full" : ""}` : "does not answer",
     ...[each.term, each.commit, each.applied, each.lag].map(numberText),
     each.log === undefined ? "-" : each.log.last < each.log.first ? "empty" : `${each.log.first}..${each.log.last}`,
@@ -187,7 +191,9 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
   const seen = members.flatMap(({ id, health }) =>
     health === undefined || health.leaderSays === "" ? [] : [`${leader} warns of ${id}: ${health.leaderSays}`],
   );
-  return [title, table(head, rows), ...errors, ...warnings, ...seen].join("\n");
+  const mixed = mixedVersions(members);
+  const versions = mixed === undefined ? [] : [`versions differ: ${mixed}`];
+  return [title, table(head, rows), ...errors, ...versions, ...warnings, ...seen].join("\n");
 }
 
 /** Returns the day on which the first of a member's certificates ends. */

@@ -133,7 +133,7 @@ function problemOf(command: Command): Problem | undefined {
  * Returns the version of the rules that a command with this operation must name: a replica that
  * does not know them would apply it as another command, and drift apart.
  */
-function rulesOf(operation: Command["operation"]): number {
+export function rulesOf(operation: Command["operation"]): number {
   if (operation.case === "store") return sessionRules.stored;
   if (needsLeases(operation)) return sessionRules.leased;
   const isOfThird =

@@ -42,6 +42,10 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
   leases(after: number, limit: number): StoredLease[];
   /** Returns the keys of a lease, in ascending order of their bytes; the caller may keep them. */
   leaseKeys(id: number): Uint8Array[];
+  /** @internal */
+  readonly newestRules: number;
+  /** @internal */
+  readonly rulesInForce: number;
   /** About, on a machine whose puts do not look at their keys. */
   readonly keyCount: number;
   readonly sessionCount: number;

@@ -13,7 +13,13 @@ import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
 import { PayloadView } from "./payload_view.js";
 import type { KeyEntry, KeyRecord, RecordStore } from "./record_store.js";
-import { DEFAULT_SESSION_LIMITS, FIRST_HEAD, type SessionLimits, type SessionsHead } from "./session_limits.js";
+import {
+  DEFAULT_SESSION_LIMITS,
+  FIRST_HEAD,
+  NEWEST_RULES,
+  type SessionLimits,
+  type SessionsHead,
+} from "./session_limits.js";
 import { type SessionHead, type SessionStore, SessionTable } from "./sessions.js";
 
 /**
@@ -34,6 +40,12 @@ export class MemoryMachine implements KeyValueMachine {
 
   get appliedIndex(): number {
     return this.#applied.index;
+  }
+
+  readonly newestRules = NEWEST_RULES;
+
+  get rulesInForce(): number {
+    return this.#state.table.rules;
   }
 
   get keyCount(): number {

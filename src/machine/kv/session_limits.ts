@@ -29,6 +29,9 @@ export const NEWEST_RULES: SessionRules = sessionRules.stored;
  */
 export const ANSWER_RULES: SessionRules = sessionRules.wide;
 
+/** Rules that a member knows that does not tell, as those did that came before leases. */
+export const UNTOLD_RULES: SessionRules = sessionRules.wide;
+
 export interface SessionLimits {
   /** Number of sessions; the one unused for longest goes first. */
   readonly sessions: number;

@@ -110,6 +110,11 @@ export class SessionTable {
     return this.#sessions.size;
   }
 
+  /** Version of the rules in force. */
+  get rules(): SessionRules {
+    return this.#rules;
+  }
+
   /** Bytes of all sessions and answers, as `SessionLimits.bytes` counts them. */
   get bytes(): number {
     return this.#bytes;

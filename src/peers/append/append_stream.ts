@@ -14,6 +14,8 @@ import { AppendQueue } from "./append_queue.js";
 
 export interface AppendStreamEvents {
   answer(answer: PeerAppendAnswer): void;
+  /** The peer tells the newest rules for commands that it knows. Called when that changes. */
+  rules?(newest: number): void;
   /** Called once, as the last event: messages that were sent and are not answered may be lost. */
   ended(error: CairnError): void;
 }
@@ -44,6 +46,8 @@ export class AppendStream {
   readonly #call: ClientCall;
   /** True while the peer must accept entries before it is sent a second message with entries. */
   #isCautious: boolean;
+  /** The newest rules that the peer has told. */
+  #rules: number | undefined;
   #isFirst = true;
   #isWriting = false;
   #ended = false;
@@ -135,6 +139,8 @@ export class AppendStream {
   /** Checks that the k-th answer names the round of the k-th request. */
   #checked(request: Sent | undefined, response: AppendEntriesResponse): PeerAppendAnswer {
     if (request !== undefined && BigInt(request.round) === response.round) {
+      if (response.newestRules !== this.#rules) this.#events.rules?.(response.newestRules);
+      this.#rules = response.newestRules;
       return toAppendAnswer(this.#to, request, response);
     }
     const expected = request === undefined ? "nothing was asked" : `round ${request.round} is to be answered`;

@@ -17,6 +17,7 @@ import { version } from "../../base/version.js";
 import { membershipToMessage } from "../../encoding/membership.js";
 import type { HealthVerdict as Verdict } from "../../node/health/health.js";
 import type { LastSnapshot, SnapshotReason as Reason } from "../../node/snapshots/reason.js";
+import { PROTOCOL_VERSION } from "../../peers/protocol.js";
 import type { ProgressInfo } from "../../raft/raft.js";
 import type { Role } from "../../raft/state.js";
 import type { NodeTls } from "../../rpc/security/node_tls.js";
@@ -82,6 +83,7 @@ export function statusToMessage(
   const { raft, recovery } = node;
   const { last, warnings } = node.snapshotting;
   const { logSync, health } = node.fitness;
+  const { newestRules = 0, rulesInForce = 0 } = node.machine;
   return {
     clusterId: node.clusterId,
     nodeId: node.id,
@@ -123,6 +125,7 @@ export function statusToMessage(
     incarnation: incarnationBytes(node.incarnation),
     logSync,
     process: processToMessage(),
+    versions: { protocol: PROTOCOL_VERSION, newestRules, rulesInForce },
     health: health.map(({ id, verdict, reason }) => ({ nodeId: id, verdict: verdicts[verdict], reason })),
     certificates: (security?.certificates ?? []).map(({ use, subject, file, names, startsMs, expiresMs }) => ({
       use: uses[use],

@@ -17,6 +17,7 @@ import type { KeyRecord } from "../../machine/kv/record_store.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { addressOf } from "../leader_hint.js";
 import type { KeyValueNode } from "./key_value_node.js";
+import { assertRulesKnown } from "./known_rules.js";
 
 // Carries out key-value operations on a node, and makes their answers without the header. Unary
 // calls and the calls of a session share this.
@@ -30,6 +31,7 @@ export type Header = MessageInitShape<typeof ResponseHeaderSchema>;
  * @throws CairnError the errors of {@link encodeCommand} and of the node's propose()
  */
 export async function execute(node: KeyValueNode, command: CommandInit, signal?: CancelSignal): Promise<CommandResult> {
+  assertRulesKnown(node, command);
   const { result } = await node.propose(encodeCommand(command), signal);
   return result;
 }

@@ -1,6 +1,7 @@
 import type { LeaseRecord } from "../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../base/limits.js";
 import { encodeCommand } from "../../machine/kv/command.js";
+import { assertRulesKnown, type RulesNode } from "../kv/known_rules.js";
 import type { LeaseKeeper, LeaseNode } from "./lease_keeper.js";
 
 /** The leases of an entry that exist, by id, after their keep-alives. */
@@ -23,7 +24,7 @@ export class KeepAlives {
   #isRunning = false;
 
   constructor(
-    private readonly node: Pick<LeaseNode, "propose">,
+    private readonly node: Pick<LeaseNode, "propose"> & RulesNode,
     private readonly keeper: Pick<LeaseKeeper, "kept">,
   ) {}
 
@@ -45,8 +46,9 @@ export class KeepAlives {
     while (this.#waiting.length > 0) {
       const { requests, leaseIds } = this.#take();
       try {
-        const data = encodeCommand({ operation: { case: "leaseKeepAlive", value: { leaseIds } } });
-        const { result } = await this.node.propose(data);
+        const command = { operation: { case: "leaseKeepAlive", value: { leaseIds } } } as const;
+        assertRulesKnown(this.node, command);
+        const { result } = await this.node.propose(encodeCommand(command));
         this.keeper.kept(result.leases);
         const kept = new Map(result.leases.map((lease) => [lease.leaseId, lease]));
         for (const { resolve } of requests) resolve(kept);

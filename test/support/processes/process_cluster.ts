@@ -36,6 +36,8 @@ export interface ClusterProcess {
 export interface ClusterSettings {
   /** Further flags of one node. */
   readonly argsOf?: (id: string) => readonly string[];
+  /** The program of a node when it is started; default: this repository's. */
+  readonly commandOf?: (id: string) => string | undefined;
   /** How the tests' clients connect. */
   readonly channels?: ChannelSettings;
 }
@@ -124,9 +126,10 @@ export class ProcessCluster {
 
   async #start(id: string, listen: string, args: readonly string[]): Promise<ClusterProcess> {
     const data = this.dataOf(id);
-    const { argsOf, channels } = this.settings;
+    const { argsOf, commandOf, channels } = this.settings;
+    const command = commandOf?.(id);
     const all = [...this.args, ...(argsOf?.(id) ?? []), ...args];
-    const node = await startNode({ id, data, listen, args: all, outlivesTest: true });
+    const node = await startNode({ id, data, listen, args: all, ...(command && { command }), outlivesTest: true });
     const channel = openChannel(node.address, channels);
     this.#channels.add(channel);
     this.#addresses.set(id, node.address);

@@ -26,8 +26,12 @@ export interface ProcessOptions {
   readonly cwd?: string;
   /** Added to the environment of the test. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The program of the command; default: {@link COMMAND}. */
+  readonly command?: string;
   /** An open file in place of what {@link RunningCommand.stdout} would gather. */
   readonly stdout?: number;
+  /** It leads a group of processes of its own, which is killed with it: what a shell has started in the background. */
+  readonly ownGroup?: boolean;
   /** Belongs to the file rather than to the test that starts it: it is killed after the last one. */
   readonly outlivesTest?: boolean;
 }
@@ -56,11 +60,12 @@ export async function startNode(options: {
   /** Default: a free port on loopback. */
   readonly listen?: string;
   readonly args?: readonly string[];
+  readonly command?: string;
   readonly outlivesTest?: boolean;
 }): Promise<RunningNode> {
-  const { id, data, listen = "127.0.0.1:0", args = [], outlivesTest = false } = options;
+  const { id, data, listen = "127.0.0.1:0", args = [], command: program = COMMAND, outlivesTest = false } = options;
   const all = ["start", "--id", id, "--data", data, "--listen", listen, "--json", ...args];
-  const command = startCommand(all, { outlivesTest });
+  const command = startCommand(all, { command: program, outlivesTest });
   const { address } = (await command.event("listening")) as { address: string };
   return {
     address,
@@ -86,7 +91,7 @@ export async function runCommand(
 
 /** Starts a cairn command; it belongs to the test as {@link startNode} says. */
 export function startCommand(args: readonly string[], options: ProcessOptions = {}): RunningCommand {
-  return startProcess(process.execPath, [COMMAND, ...args], options);
+  return startProcess(process.execPath, [options.command ?? COMMAND, ...args], options);
 }
 
 /** Starts a cairn command that takes this machine for one of another host name, as a container that was made again does; see {@link canRenameHost}. */
@@ -108,7 +113,8 @@ export function canRenameHost(): boolean {
 export function startProcess(file: string, args: readonly string[], options: ProcessOptions = {}): RunningCommand {
   const env = { ...process.env, ...options.env };
   const stdio: StdioOptions = ["pipe", options.stdout ?? "pipe", "pipe"];
-  const command = new RunningCommand(spawn(file, args, { env, cwd: options.cwd ?? repository, stdio }));
+  const { cwd = repository, ownGroup = false } = options;
+  const command = new RunningCommand(spawn(file, args, { env, cwd, stdio, detached: ownGroup }), ownGroup);
   if (options.outlivesTest) return command;
   try {
     onTestFinished(async () => void (await command.kill()));
@@ -128,7 +134,10 @@ export class RunningCommand {
   #lineStart = 0;
   readonly #watchers = new Set<() => void>();
 
-  constructor(private readonly child: ChildProcess) {
+  constructor(
+    private readonly child: ChildProcess,
+    private readonly hasGroup = false,
+  ) {
     running.add(this);
     // Input that is sent to a process that has ended is lost; tests see the exit.
     this.stdin.on("error", () => {});
@@ -195,8 +204,15 @@ export class RunningCommand {
 
   /** SIGKILL unless another signal is given. Resolves when the process has ended. */
   async kill(signal: NodeJS.Signals = "SIGKILL"): Promise<Exit> {
-    if (this.#exit === undefined) this.child.kill(signal);
+    this.signal(signal);
     return this.ended();
+  }
+
+  /** Sends a signal to the process, and to its group if it leads one. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.#exit !== undefined || this.child.pid === undefined) return;
+    if (!this.hasGroup) this.child.kill(signal);
+    else process.kill(-this.child.pid, signal);
   }
 
   /** Waits for its end; a process that does not end in time is an error. */
@@ -205,7 +221,7 @@ export class RunningCommand {
   }
 
   /** Waits until `look` finds something. */
-  async until<Found>(what: string, look: () => Found | undefined): Promise<Found> {
+  async until<Found>(what: string, look: () => Found | undefined, patienceMs = PATIENCE_MS): Promise<Found> {
     let watcher = () => {};
     let timer: NodeJS.Timeout | undefined;
     try {
@@ -217,7 +233,7 @@ export class RunningCommand {
         };
         this.#watchers.add(watcher);
         this.exited.catch(reject);
-        timer = setTimeout(() => reject(this.#failure(`did not come to ${what} in ${PATIENCE_MS} ms`)), PATIENCE_MS);
+        timer = setTimeout(() => reject(this.#failure(`did not come to ${what} in ${patienceMs} ms`)), patienceMs);
         watcher();
       });
     } finally {
@@ -255,7 +271,7 @@ for (const event of ["SIGINT", "SIGTERM", "disconnect"]) {
 }
 
 function killRunning(): void {
-  for (const command of running) process.kill(command.pid, "SIGKILL");
+  for (const command of running) command.signal("SIGKILL");
 }
 
 function tail(text: string): string {

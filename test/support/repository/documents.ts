@@ -23,13 +23,20 @@ export interface CodeBlock {
   readonly text: string;
 }
 
-/** The code blocks of a chapter ("" for the whole page), in order. */
-export function blocksOf(path: string, chapter = ""): CodeBlock[] {
+/** The titles of a page's chapters, in order. */
+export function chaptersOf(path: string): string[] {
+  return [...readDocument(path).matchAll(/^## (.*)$/gm)].map(([, title]) => title!);
+}
+
+/** The code blocks of a chapter ("" for the whole page), in order; only those behind a text of it, if one is given. */
+export function blocksOf(path: string, chapter = "", behind = ""): CodeBlock[] {
   const page = readDocument(path);
   const start = chapter === "" ? 0 : page.indexOf(`\n## ${chapter}\n`);
   if (start < 0) throw new Error(`${path} has no chapter "${chapter}"`);
   const end = chapter === "" ? -1 : page.indexOf("\n## ", start + 1);
-  const found = page.slice(start, end < 0 ? undefined : end).matchAll(/^```(\w+)\n(.*?)^```$/gms);
+  const text = page.slice(start, end < 0 ? undefined : end);
+  if (!text.includes(behind)) throw new Error(`${path} has no "${behind}" in the chapter "${chapter}"`);
+  const found = text.slice(text.indexOf(behind)).matchAll(/^```(\w+)\n(.*?)^```$/gms);
   return [...found].map(([, language, text]) => ({ language: language!, text: text! }));
 }
 

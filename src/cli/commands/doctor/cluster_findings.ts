@@ -1,6 +1,7 @@
 import { type GetStatusResponse, NodeRole } from "../../../../gen/cairn/v1/admin_pb.js";
 import { limits } from "../../../base/limits.js";
 import { healthReportOf } from "../../output/member_health.js";
+import { mixedVersions, programText, versionsOf } from "../../output/member_versions.js";
 import { certificateFindings, tells } from "./certificate_findings.js";
 import { clockFindings } from "./clock_findings.js";
 import { bytesText, type DoctorFinding, msText, ok, problem, warning } from "./findings.js";
@@ -126,11 +127,13 @@ function learner(subject: string, id: string, wantsVote: boolean): DoctorFinding
 }
 
 function versions(answered: readonly Answered[]): DoctorFinding[] {
-  const found = [...new Set(answered.map(({ status }) => status.version))].sort();
-  if (found.length === 0) return [];
-  if (found.length === 1) return [ok("versions", `all that answer run ${found[0]}`)];
-  const each = answered.map(({ member, status }) => `${member.id} ${status.version}`).join(", ");
-  return [warning("versions", each, "Finish the upgrade: docs/operations.md, 'A new version'.")];
+  const [first, ...others] = answered.map(({ member: { id }, status }) => ({ id, ...versionsOf(status) }));
+  if (first === undefined) return [];
+  const inForce = Math.max(...[first, ...others].map(({ versions }) => versions?.rulesInForce ?? 0));
+  const rules = inForce === 0 ? "" : `; rules ${inForce} are in force`;
+  const mixed = mixedVersions([first, ...others]);
+  if (mixed === undefined) return [ok("versions", `all that answer run ${programText(first)}${rules}`)];
+  return [warning("versions", `${mixed}${rules}`, "Finish the upgrade: docs/operations.md, 'A new version'.")];
 }
 
 function resources({ member: { id }, status, log }: Answered): DoctorFinding[] {
