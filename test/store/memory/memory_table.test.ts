@@ -182,7 +182,7 @@ describe("a table in memory", () => {
     }
   });
 
-  test("lets a view's cursor go on while the table grows and is sorted anew", () => {
+  test("lets a view's cursor continue while the table grows and keys come in between", () => {
     // Memory is used again, and its first cursors tell later tables to keep their keys in order.
     const pool = new ArenaPool(1_024);
     for (let seed = 1; seed <= 10; seed += 1) {
