@@ -38,6 +38,12 @@ export const TINY_RULES: StoreRules = {
   seeds: [7, 11],
 };
 
+/** Rules with a flush point at each so many bytes; pages, blocks and tables are tiny if that is. */
+function rulesFlushing(flushBytes: number): StoreRules {
+  if (flushBytes < DEFAULT_RULES.blockBytesMin) return { ...TINY_RULES, flushBytes };
+  return { ...DEFAULT_RULES, flushBytes, tableBytesMin: flushBytes, tableBytesMax: 2 * flushBytes, seeds: [7, 11] };
+}
+
 interface MachineKind {
   readonly kind: string;
   readonly make: MakeMachine;
@@ -56,7 +62,7 @@ export const machinesFlushing = (flushBytes: number): readonly MachineKind[] => 
   },
   {
     kind: "store",
-    make: async (sessionLimits) => openStore(storeOptions({ sessionLimits, rules: { ...TINY_RULES, flushBytes } })),
+    make: async (sessionLimits) => openStore(storeOptions({ sessionLimits, rules: rulesFlushing(flushBytes) })),
   },
 ];
 
