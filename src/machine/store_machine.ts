@@ -99,7 +99,6 @@ export class StoreMachine implements KeyValueMachine {
   readonly newestRules = NEWEST_RULES;
 
   get rulesInForce(): number {
-    this.#assertRunning();
     return this.#state.sessions.head.rules;
   }
 
