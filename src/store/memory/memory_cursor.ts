@@ -14,7 +14,7 @@ export class MemoryCursor {
   readonly #lastByte: number;
   #firstByte: number;
   #order: KeyOrder | undefined;
-  /** Where the next key is in the order, valid while the order's changes are these. */
+  /** The next key's position in the order, valid while the order's changes are these. */
   #position = 0;
   #changes = 0;
   /** The record returned last, or 0. */

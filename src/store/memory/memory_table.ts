@@ -28,7 +28,7 @@ const FIRST_PLACE = 1;
 const NO_BYTES = new Uint8Array(0);
 
 interface PlacedFloor extends Floor {
-  /** Where the arena ended when the floor was raised. */
+  /** End of the arena when the floor was raised. */
   readonly place: number;
 }
 
@@ -41,7 +41,7 @@ export class MemoryTable extends MemoryRecords {
   charge = 0;
   #arena: Arena;
   readonly #pool: ArenaPool;
-  /** Where the next record goes. */
+  /** Place of the next record. */
   #end = FIRST_PLACE;
   /** The record written last, or 0. */
   #last = 0;
@@ -63,7 +63,10 @@ export class MemoryTable extends MemoryRecords {
     this.#write(key, value, known, version, created, tag);
   }
 
-  /** Writes a key without looking at older tables. Returns whether it existed, as far as this one tells. */
+  /**
+   * Writes a key without a look at older tables. Returns whether it existed, as far as this one
+   * tells.
+   */
   putBlind(key: Uint8Array, value: Uint8Array, version: number, tag: number): Existed {
     const older = this.#write(key, value, inherits, version, version, tag);
     if (older === undefined) return this.floorOf(key[0]!, version) > 0 ? "no" : "unknown";
@@ -82,7 +85,7 @@ export class MemoryTable extends MemoryRecords {
   /** Lets all records of keys that begin with this byte, older than `version`, count as nothing. */
   raiseFloor(firstByte: number, version: number): void {
     this.#floors.push({ firstByte, version, place: this.#end });
-    // What a mark below tells apart must lie below it.
+    // Takes up room, so that a mark lies either before it or behind it.
     this.#reserve(1);
     this.#end += 1;
   }
@@ -209,7 +212,6 @@ export class MemoryTable extends MemoryRecords {
       slots[hole + 1] = slots[slot + 1]!;
       hole = slot;
     }
-    slots[hole] = 0;
     slots[hole + 1] = 0;
   }
 
