@@ -175,20 +175,16 @@ export class Store implements StoreEngine {
   // Reads
 
   get(key: Uint8Array): LiveRecord | undefined {
-    return this.#guarded(() => this.#reader.get(key));
+    return this.#reader.get(key);
   }
 
-  *range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
-    try {
-      yield* this.#reader.range(start, end);
-    } catch (error) {
-      throw this.#noted(error);
-    }
+  range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
+    return this.#reader.range(start, end);
   }
 
   existedBefore(key: Uint8Array, version: number): boolean | undefined {
     if (version <= this.flushed.index) return undefined;
-    return this.#guarded(() => this.#newReader(version - 1).get(key) !== undefined);
+    return this.#newReader(version - 1).get(key) !== undefined;
   }
 
   // Writes
@@ -265,7 +261,7 @@ export class Store implements StoreEngine {
     const memory = [this.#active, ...this.#frozen];
     const levels = this.#levels;
     const reader = this.#newReader(position.index);
-    return new PinnedView(position, reader, [levels, ...memory], (error) => this.#noted(error));
+    return new PinnedView(position, reader, [levels, ...memory]);
   }
 
   // The end
@@ -302,7 +298,7 @@ export class Store implements StoreEngine {
 
   #newReader(atVersion?: number): StoreReader {
     const memory = [this.#active.held, ...this.#frozen.map(({ held }) => held)];
-    return new StoreReader(memory, this.#levels, atVersion);
+    return new StoreReader(memory, this.#levels, (error) => this.#noted(error), atVersion);
   }
 
   /** Puts a step's manifest in force. */
@@ -347,14 +343,6 @@ export class Store implements StoreEngine {
       }
       // A load that is begun is waited for: its tables are retained no longer than that.
       loading = round < PREPARE_ROUNDS ? this.#loading(keys) : undefined;
-    }
-  }
-
-  #guarded<Result>(read: () => Result): Result {
-    try {
-      return read();
-    } catch (error) {
-      throw this.#noted(error);
     }
   }
 
