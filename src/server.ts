@@ -14,7 +14,7 @@ export type {
 export type { StoredLease } from "./machine/kv/leases/lease_store.js";
 export type { KeyEntry, KeyRecord } from "./machine/kv/record_store.js";
 export type { KeyValueNode } from "./server/kv/key_value_node.js";
-export { openKeyValueMachine } from "./server/kv/open_machine.js";
+export { openKeyValueMachine, openKeyValueStore } from "./server/kv/open_machine.js";
 export { ownMachineServices } from "./server/machine/services.js";
 export type { MachineServices } from "./server/machine_services.js";
 export {

@@ -44,7 +44,8 @@ export interface WrittenTable {
   readonly position: LogPosition;
   /**
    * Versions of the writes in it that made a key, ascending: of those that {@link
-   * StoreEngine.putBlind} could not tell. Undefined when the step did not find out.
+   * StoreEngine.putBlind} could not tell, but for keys that a later entry of the same table removed
+   * by a floor. Undefined when the step did not find out.
    */
   readonly created: Float64Array | undefined;
 }

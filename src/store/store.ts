@@ -335,7 +335,7 @@ export class Store implements StoreEngine {
 
   async #prepare(keys: readonly Uint8Array[], first: Promise<void>): Promise<void> {
     let loading: Promise<void> | undefined = first;
-    for (let round = 0; loading !== undefined && round < PREPARE_ROUNDS; round++) {
+    for (let round = 1; loading !== undefined; round++) {
       const levels = this.#levels;
       levels.retain();
       try {
@@ -345,7 +345,8 @@ export class Store implements StoreEngine {
       } finally {
         levels.release();
       }
-      loading = this.#loading(keys);
+      // A load that is begun is waited for: its tables are retained no longer than that.
+      loading = round < PREPARE_ROUNDS ? this.#loading(keys) : undefined;
     }
   }
 

@@ -1,11 +1,18 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { decodeCommand } from "../../src/machine/kv/command.js";
+import { type Change, changesOf } from "../../src/machine/kv/effects/changes.js";
 import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import type { KeyEntry, KeyRecord } from "../../src/machine/kv/record_store.js";
 import { NEWEST_RULES } from "../../src/machine/kv/session_limits.js";
 import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
+import { StoreMachine } from "../../src/machine/store_machine.js";
 import type { Entry } from "../../src/raft/types.js";
+import type { StoreFactory } from "../../src/store/reads.js";
+import { storeFactory } from "../../src/store/store.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import {
   bytes,
@@ -17,6 +24,7 @@ import {
   del,
   entry,
   expire,
+  flushPoint,
   getCommand,
   grant,
   inPieces,
@@ -33,10 +41,13 @@ import {
   resultHex,
   revoke,
   type StepInit,
+  TINY_RULES,
+  text,
   txn,
   uncheckedBytes,
 } from "../support/machines/machines.js";
 import { runs } from "../support/run/tries_all.js";
+import { ModelStores } from "../support/store/model_store.js";
 
 /** The bytes are those of a largest session, and a little less than those of four common ones. */
 const SESSION_LIMITS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 632 };
@@ -90,6 +101,7 @@ const operation = fc.oneof(
   },
   { weight: 1, arbitrary: key.chain((k) => fc.nat(40).map((version) => deleteIf(k, version))) },
   { weight: 1, arbitrary: value.map((v) => load(["a", v], ["b", v])) },
+  { weight: 1, arbitrary: fc.boolean().map(flushPoint) },
 );
 const requestId = fc.record({
   client: fc.constantFrom("p", "q", "qq", "r", "s"),
@@ -134,6 +146,32 @@ function applyAll(
     from = to;
   }
   return results;
+}
+
+/** The same, with the preparations of a node, and turns of the event loop in which a store's steps proceed. */
+async function applyPreparing(
+  machine: KeyValueMachine,
+  entries: readonly Entry[],
+  sizes: readonly number[],
+): Promise<(string | undefined)[]> {
+  const results: (string | undefined)[] = [];
+  for (let from = 0, turn = 0; from < entries.length; turn++) {
+    const size = sizes[turn % sizes.length]!;
+    const batch = entries.slice(from, from + size);
+    if (turn % 3 > 0) await machine.prepare?.(batch);
+    if (size % 2 > 0) await nextTurn();
+    results.push(...machine.apply(batch).map(({ result }) => resultHex(result)));
+    from += size;
+  }
+  return results;
+}
+
+/** The changes that a machine knows of. */
+function changesIn({ history }: KeyValueMachine, entries: readonly Entry[], since = history.since): Change[] {
+  const last = entries.at(-1)!.index;
+  if (since > last) return [];
+  const effects = history.effects([since, last]);
+  return entries.slice(since - 1).flatMap((entry) => changesOf(entry, effects.get(entry.index)));
 }
 
 const sizes = fc.array(fc.integer({ min: 1, max: 7 }), { minLength: 1, maxLength: 4 });
@@ -203,6 +241,98 @@ test("a prefix of the log gives the same results and payload, to the byte, howev
     { numRuns: runs(15, 40) },
   );
 });
+
+/** A disk in memory with machines on stores in it, which have a flush point at every few entries. */
+function storeHome(flushBytes: number) {
+  const fs = new FaultyFileSystem(["/data"]);
+  const stores = storeFactory({ fs, rules: { ...TINY_RULES, flushBytes, fanOut: 2, baseRuns: 2 }, cacheBytes: 4096 });
+  return homeOf(stores, fs);
+}
+
+function modelHome(flushBytes: number, tellsCreated: boolean) {
+  const fs = new FaultyFileSystem(["/data"]);
+  return homeOf(new ModelStores({ fs, flushBytes, tellsCreated }), fs);
+}
+
+function homeOf(stores: StoreFactory, fs: FaultyFileSystem) {
+  const opened: StoreMachine[] = [];
+  return {
+    async open(name: string): Promise<StoreMachine> {
+      const machine = await StoreMachine.open({
+        directory: `/data/${name}`,
+        fs,
+        stores,
+        sessionLimits: SESSION_LIMITS,
+      });
+      opened.push(machine);
+      return machine;
+    },
+    async close(): Promise<void> {
+      for (const machine of opened) await machine.crash();
+    },
+  };
+}
+
+type Home = ReturnType<typeof homeOf>;
+
+describe.each([
+  { kind: "a store", home: () => storeHome(200) },
+  { kind: "a store with few flush points", home: () => storeHome(2_000) },
+  { kind: "a model of the store", home: () => modelHome(200, true) },
+  { kind: "a model whose steps find nothing out", home: () => modelHome(200, false) },
+] satisfies { kind: string; home: () => Home }[])("a machine on $kind", ({ home }) => {
+  test("gives the same results, payload and changes as the one in memory, whatever stops it in between", async () => {
+    await fc.assert(
+      fc.asyncProperty(log, fc.nat(), sizes, fc.boolean(), async (entries, cutAt, batches, clean) => {
+        const reference = new MemoryMachine(SESSION_LIMITS);
+        const expectedResults = applyAll(reference, entries, [1]);
+        const k = cutAt % entries.length;
+        const half = new MemoryMachine(SESSION_LIMITS);
+        applyAll(half, entries.slice(0, k), [1]);
+        const halfPayload = await payloadOf(half);
+        const { open, close } = home();
+        try {
+          let machine = await open("reopened");
+          expect(await applyPreparing(machine, entries.slice(0, k), batches)).toEqual(expectedResults.slice(0, k));
+          expect(await payloadOf(machine)).toEqual(halfPayload);
+          await (clean ? machine.close() : machine.crash());
+          machine = await open("reopened");
+          const from = machine.appliedIndex;
+          expect(machine.rebuilt).toBe(false);
+          expect(from).toBeLessThanOrEqual(k);
+          const view = machine.range();
+          const before = new MemoryMachine(SESSION_LIMITS);
+          applyAll(before, entries.slice(0, from), [1]);
+          expect(await applyPreparing(machine, entries.slice(from), batches)).toEqual(expectedResults.slice(from));
+          expect(Array.from(view, entryText)).toEqual(Array.from(before.range(), entryText));
+          await expectSame(machine, reference, entries);
+
+          const restored = await open("restored");
+          await applyPreparing(restored, entries.slice(0, Math.floor(k / 2)), batches);
+          await restored.restore(inPieces(halfPayload, 7), metaAt(entries[k - 1] ?? { index: 0, term: 0 }));
+          expect(await applyPreparing(restored, entries.slice(k), batches)).toEqual(expectedResults.slice(k));
+          await expectSame(restored, reference, entries);
+        } finally {
+          await close();
+        }
+      }),
+      { numRuns: runs(12, 100) },
+    );
+  });
+});
+
+const entryText = ({ key, value, ...rest }: KeyEntry) => ({ ...rest, key: text(key), value: text(value) });
+
+async function expectSame(machine: StoreMachine, reference: MemoryMachine, entries: readonly Entry[]): Promise<void> {
+  const { since } = machine.history;
+  expect(changesIn(machine, entries)).toEqual(changesIn(reference, entries, Math.max(since, reference.history.since)));
+  expect(await payloadOf(machine)).toEqual(await payloadOf(reference));
+  expect(contents(machine)).toEqual(contents(reference));
+  expect(leasesOf(machine)).toEqual(leasesOf(reference));
+  expect(machine.sessionCount).toBe(reference.sessionCount);
+  const asText = (record: KeyRecord | undefined) => record && { ...record, value: text(record.value) };
+  for (const { key } of reference.range()) expect(asText(machine.get(key))).toEqual(asText(reference.get(key)));
+}
 
 test("a log gives the same results in memory however it is cut into batches", () => {
   fc.assert(

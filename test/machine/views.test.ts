@@ -9,7 +9,7 @@ import {
   contents,
   entry,
   inPieces,
-  machines,
+  machinesFlushing,
   metaAt,
   payloadOf,
   put,
@@ -32,7 +32,7 @@ function fill(machine: KeyValueMachine, count: number, salt: string): void {
   }
 }
 
-describe.each(machines)("the $kind machine", ({ make }) => {
+describe.each(machinesFlushing(256 * 1024))("the $kind machine", ({ make }) => {
   test("serves a range with the keys of its prefix, in order, up to its limit", async () => {
     const machine = await make();
     const keys = ["b", "ba", "b\0", "c", "a", "bz", "b\u{ff}"];

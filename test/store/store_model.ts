@@ -1,5 +1,5 @@
 import { CairnError } from "../../src/base/errors.js";
-import type { LiveRecord, StoreEngine, StoreReads } from "../../src/store/reads.js";
+import type { Existed, LiveRecord, StoreEngine, StoreReads } from "../../src/store/reads.js";
 import type { StoreRules } from "../../src/store/rules/rules.js";
 import type { Random } from "../support/random.js";
 
@@ -111,12 +111,22 @@ export function drawLog(random: Random, length: number): Change[] {
   return log;
 }
 
-/** Applies one entry to the store, and to the model that stands before it. Freezes when it is due. */
-export function applyChange(store: StoreEngine, model: StoreModel, index: number, change: Change): void {
+/**
+ * Applies one entry to the store, and to the model that stands before it. Freezes when it is due. Returns what a blind put said of the key,
+ * and the truth.
+ */
+export function applyChange(
+  store: StoreEngine,
+  model: StoreModel,
+  index: number,
+  change: Change,
+): { readonly said: Existed; readonly existed: boolean } | undefined {
   const { kind } = change;
   let drains = false;
+  let answer: { readonly said: Existed; readonly existed: boolean } | undefined;
   if (kind === "blind") {
-    store.putBlind(bytes(change.key), bytes(change.value), index, 1);
+    const existed = model.records.has(change.key);
+    answer = { said: store.putBlind(bytes(change.key), bytes(change.value), index, 1), existed };
     model.put(change.key, change.value, index, 1);
   } else if (kind === "put" || kind === "only") {
     model.put(change.key, change.value, index, 2);
@@ -130,6 +140,7 @@ export function applyChange(store: StoreEngine, model: StoreModel, index: number
     model.clear(change.firstByte);
   } else drains = true;
   if (store.isDue || drains) store.freeze({ index, term: 1 }, bytes(`note ${index}`), drains);
+  return answer;
 }
 
 /** Whether a call failed because a table or manifest is damaged. */

@@ -4,7 +4,7 @@ import type { Claim } from "../../daemon/claim.js";
 import { type LaunchedMember, launch, transferLeadershipBeforeStop } from "../../daemon/launch.js";
 import { keyValueServices } from "../../server/key_value_services.js";
 import type { KeyValueNode } from "../../server/kv/key_value_node.js";
-import { openKeyValueMachine } from "../../server/kv/open_machine.js";
+import { keyValueMachineOn } from "../../server/kv/open_machine.js";
 import type { Logger } from "../../system/logger.js";
 import type { StartSettings } from "../options/start_settings.js";
 import { exitCodes } from "../output/exit_codes.js";
@@ -65,7 +65,7 @@ function startMember(
     node: {
       id,
       directory: data,
-      openMachine: openKeyValueMachine,
+      openMachine: keyValueMachineOn(settings.state),
       elections: settings.elections,
       reads: settings.reads,
       tickMs: settings.tickMs,

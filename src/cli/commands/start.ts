@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import { TIMER_MS_MAX } from "../../base/arguments.js";
 import { limits } from "../../base/limits.js";
+import { stateKinds } from "../../server/kv/state_kind.js";
 import { tlsOptions } from "../options/node_tls.js";
 import {
   address,
@@ -221,6 +222,11 @@ export function startCommand(): Command {
         ANY,
         limits.answerBytes,
       ),
+    )
+    .addOption(
+      setting("state", "<kind>", "how to keep the state on disk: in LMDB, or in Cairn's own store, which is new")
+        .choices(stateKinds)
+        .default("lmdb"),
     )
     .addOption(
       setting(

@@ -4,6 +4,7 @@ import type { SnapshotPolicy } from "../../node/snapshots/scheduler.js";
 import type { SnapshotCompression } from "../../peers/install/install_messages.js";
 import type { ElectionMode, ReadMode } from "../../raft/timing.js";
 import type { Membership } from "../../raft/types.js";
+import type { StateKind } from "../../server/kv/state_kind.js";
 import type { FloodLimits } from "../../server/server.js";
 import type { LogLevel } from "../output/log.js";
 import { derivedClusterId, memberList } from "./cluster_ids.js";
@@ -53,6 +54,7 @@ export interface StartOptions extends TlsOptions {
   readonly maxStreams: number;
   readonly maxWaitingBytes: number;
   readonly maxUnreadBytes: number;
+  readonly state: StateKind;
   readonly lostDisk: LostDiskMode;
   readonly healTimeoutMs: number;
   readonly access?: string;
@@ -73,6 +75,7 @@ export interface StartSettings
       | "trailingLogBytes"
       | "pinnedLogBytes"
       | "segmentBytes"
+      | "state"
       | "lostDisk"
       | "healTimeoutMs"
       | "access"

@@ -33,6 +33,8 @@ const POINTER_FILE = "CURRENT";
 const POINTER_FORMAT = "cairn-state 2";
 const POINTER_FORMATS_BEFORE = /^cairn-state 1\n/;
 const VIEW_NAME = /^view-[0-9]+$/;
+/** Names of what a machine on a store keeps in the same place; see machine/store/directory.ts. */
+const STORE_STATE_NAME = /^(STORE(\.tmp)?|store-[0-9]+)$/;
 
 /** Returns the id of the running kernel, new at each boot; undefined on a system without one. */
 export type BootId = () => Promise<string | undefined>;
@@ -184,9 +186,12 @@ export class LmdbDirectory {
     this.#names.delete(name);
   }
 
-  /** Removes all views but one. */
+  /** Removes all views but one, and the state that a store has left. */
   async removeOthers(name: string): Promise<void> {
     for (const other of [...this.#names]) if (other !== name) await this.remove(other);
+    for (const other of await this.fs.list(this.path)) {
+      if (STORE_STATE_NAME.test(other)) await this.fs.removeAll(this.pathOf(other));
+    }
   }
 
   #inTurn<Result>(change: () => Promise<Result>): Promise<Result> {

@@ -16,8 +16,6 @@ const EXPECTED_RECORD_BYTES = 320;
 const LEAST_SLOTS = 64;
 /** Arenas kept for the next tables: that which fills, and that which is being written. */
 const SPARE_ARENAS = 2;
-/** Cursors over a keyspace from which the next table sorts its keys as they come. */
-const CURSORS_OF_HABIT = 4;
 
 /**
  * Reuses the memory of tables: the first touch of fresh memory costs more than the writing into it.
@@ -30,8 +28,8 @@ export class ArenaPool {
   readonly seed = randomBytes(4).readUInt32LE(0);
   readonly #bytes: number;
   readonly #spare: Arena[] = [];
-  /** Cursors that the newest tables opened, by the first byte of the keys. */
-  readonly #cursors = new Uint32Array(256);
+  /** First bytes of keys that cursors asked for since a table of them began. */
+  readonly #asked = new Set<number>();
 
   /** `flushBytes`: charge at which tables are closed. */
   constructor(flushBytes: number) {
@@ -52,16 +50,14 @@ export class ArenaPool {
     if (isUsual && this.#spare.length < SPARE_ARENAS) this.#spare.push(arena);
   }
 
-  /** Notes that a table was asked for the order of its keys. */
-  noteCursor(firstByte: number): void {
-    this.#cursors[firstByte]! += 1;
+  /** Notes that a table was asked for the order of the keys that begin with this byte. */
+  noteAsked(firstByte: number): void {
+    this.#asked.add(firstByte);
   }
 
-  /** Whether keys that begin with this byte are likely to be asked for in order; then forgets it. */
-  takeHabit(firstByte: number): boolean {
-    const isHabit = this.#cursors[firstByte]! >= CURSORS_OF_HABIT;
-    this.#cursors[firstByte] = 0;
-    return isHabit;
+  /** Returns whether the last table was asked for that order, and forgets it. */
+  takeAsked(firstByte: number): boolean {
+    return this.#asked.delete(firstByte);
   }
 
   #create(): Arena {

@@ -14,8 +14,8 @@ export class MemoryCursor {
   readonly #lastByte: number;
   #firstByte: number;
   #order: KeyOrder | undefined;
-  /** Number of the next key in the order, valid while the order's changes are these. */
-  #number = 0;
+  /** The next key's position in the order, valid while the order's changes are these. */
+  #position = 0;
   #changes = 0;
   /** The record returned last, or 0. */
   #last = 0;
@@ -43,17 +43,17 @@ export class MemoryCursor {
       const order = this.#order;
       if (order === undefined) return 0;
       if (order.changes !== this.#changes) this.#seek(order);
-      if (this.#number >= order.length) {
+      const keyPlace = order.keyAt(this.#position);
+      if (keyPlace === 0) {
         this.#firstByte += 1;
         this.#open();
         continue;
       }
-      const keyPlace = order.keyAt(this.#number);
       if (this.#firstByte === this.#lastByte && this.#isBehind(keyPlace)) {
         this.#order = undefined;
         return 0;
       }
-      this.#number += 1;
+      this.#position = order.after(this.#position);
       const place = this.#records.newestOf(keyPlace, this.#atVersion);
       if (place === 0) continue;
       this.#last = place;
@@ -76,7 +76,7 @@ export class MemoryCursor {
 
   #seek(order: KeyOrder): void {
     this.#changes = order.changes;
-    this.#number =
+    this.#position =
       this.#last === 0 ? order.seek(this.#start, true) : order.seek(this.#records.keyOf(this.#last), false);
   }
 

@@ -56,14 +56,14 @@ export class MemoryRecords {
     this.count = count;
   }
 
-  /** Opens a table that {@link MemoryTable.share} handed over. Nothing may write to it any longer. */
+  /** Opens a table that {@link MemoryTable.share} handed over. Nothing may write to it now. */
   static of(shared: SharedTable): MemoryRecords {
     return new MemoryRecords(shared, shared.count, shared.seed, shared.floors);
   }
 
   /**
-   * Returns the place of a key's newest record, or of its newest as of a version. That record stands
-   * for all older ones of this table: they are combined as they are written.
+   * Returns the place of a key's newest record, or of its newest as of a version. It stands for all
+   * older ones of this table, which are combined as they are written.
    */
   find(key: Uint8Array, atVersion = Number.MAX_SAFE_INTEGER): number {
     const keyPlace = this.slots[this.slotOf(key, hash(key, 0, key.length, this.seed)) + 1]!;
@@ -88,7 +88,7 @@ export class MemoryRecords {
     return oldest;
   }
 
-  /** Returns the version below which records of keys with this first byte count as nothing; or 0. */
+  /** Returns the version below which keys with this first byte count as nothing; or 0. */
   floorOf(firstByte: number, atVersion: number): number {
     let version = 0;
     for (const floor of this.floors) {

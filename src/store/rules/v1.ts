@@ -111,7 +111,7 @@ export function combinedFirst(newer: RecordKind, newerFirst: number, older: Reco
   return newer === inherits && older !== deleted && older !== gone ? olderFirst : newerFirst;
 }
 
-/** Returns what a newer and an older record of one key become; `undefined`: there is no older one. */
+/** Returns what a newer and an older record of one key become. `undefined`: there is none. */
 export function combine(newer: Combined, older: Combined | undefined): Combined {
   if (older === undefined) return newer;
   return {

@@ -1,6 +1,6 @@
 import { limits } from "../../base/limits.js";
 import { type FileSystem, writeSmallFile } from "../../system/fs.js";
-import { type Manifest, manifestName } from "../levels/manifest.js";
+import { type Manifest, manifestName, tablesOf } from "../levels/manifest.js";
 import { encodeManifest } from "../levels/manifest_bytes.js";
 import type { StoreRules } from "../rules/rules.js";
 import { TableFiles } from "../tables/files.js";
@@ -89,8 +89,15 @@ export class StepFiles {
     await this.close();
   }
 
-  /** Makes the tables durable, then the manifest. */
+  /**
+   * Makes the tables durable, then the manifest. Removes tables that were made and merged within
+   * this step.
+   */
   async publish(manifest: Manifest): Promise<void> {
+    const named = new Set([...tablesOf(manifest)].map(({ number }) => number));
+    for (const number of this.#created) {
+      if (!named.has(number)) await this.fs.unlink(`${this.directory}/${tableName(number)}`);
+    }
     await this.fs.syncDirectory(this.directory);
     await writeSmallFile(this.fs, this.directory, manifestName(manifest.position), encodeManifest(manifest));
   }

@@ -22,12 +22,16 @@ class OwnFile implements TableFile {
  * than a process may have descriptors.
  *
  * Errors of reads: CORRUPT when a file is missing, ends early or cannot be read; BUSY when no
- * descriptor is free although all of these are closed.
+ * descriptor is free although all of these are closed. Reads in the thread pool wait for each
+ * other's descriptors before that.
  */
 export class TableFiles {
   readonly #entries = new Set<OwnFile>();
   readonly #open = new Set<OwnFile>();
-  readonly #reads = new Set<Promise<void>>();
+  /** Calls under way in the thread pool. */
+  readonly #calls = new Set<Promise<unknown>>();
+  /** Calls that wait for a descriptor: each call that ends wakes one. */
+  readonly #waiting: (() => void)[] = [];
   #uses = 0;
 
   constructor(
@@ -52,7 +56,10 @@ export class TableFiles {
   readNow(file: TableFile, buffer: Uint8Array, position: number): void {
     const entry = file as OwnFile;
     try {
-      const bytes = this.#opened(entry).readNow(buffer, position);
+      const opened = this.#opened(entry);
+      // Calls that wait may be for this file, which is open now.
+      if (entry.readers > 0) for (const wake of this.#waiting.splice(0)) wake();
+      const bytes = opened.readNow(buffer, position);
       checkLength(entry, buffer, position, bytes);
     } catch (error) {
       throw fromReadError(entry, position, error);
@@ -61,24 +68,15 @@ export class TableFiles {
 
   /** Fills `buffer` from a position. */
   read(file: TableFile, buffer: Uint8Array, position: number): Promise<void> {
-    const reading = this.#read(file as OwnFile, buffer, position);
-    this.#reads.add(reading);
-    const end = () => void this.#reads.delete(reading);
-    reading.then(end, end);
-    return reading;
+    const entry = file as OwnFile;
+    return this.#inPool(entry, position, async (opened) => {
+      checkLength(entry, buffer, position, await opened.read(buffer, position));
+    });
   }
 
   /** Returns the size of a file. */
-  async size(file: TableFile): Promise<number> {
-    const entry = file as OwnFile;
-    entry.readers += 1;
-    try {
-      return await this.#opened(entry).size();
-    } catch (error) {
-      throw fromReadError(entry, 0, error);
-    } finally {
-      entry.readers -= 1;
-    }
+  size(file: TableFile): Promise<number> {
+    return this.#inPool(file as OwnFile, 0, (opened) => opened.size());
   }
 
   /** Closes the file of a table that is no longer read. */
@@ -89,21 +87,48 @@ export class TableFiles {
 
   /** Waits for the reads under way, and closes all files. */
   async close(): Promise<void> {
-    await Promise.allSettled(this.#reads);
+    await Promise.allSettled(this.#calls);
     for (const entry of [...this.#open]) this.#close(entry);
   }
 
-  async #read(entry: OwnFile, buffer: Uint8Array, position: number): Promise<void> {
+  /** Runs a call on a file that stays open meanwhile. */
+  #inPool<Result>(entry: OwnFile, position: number, action: (file: File) => Promise<Result>): Promise<Result> {
+    const call = this.#call(entry, action).catch((error: unknown) => {
+      throw fromReadError(entry, position, error);
+    });
+    this.#calls.add(call);
+    const end = () => void this.#calls.delete(call);
+    call.then(end, end);
+    return call;
+  }
+
+  async #call<Result>(entry: OwnFile, action: (file: File) => Promise<Result>): Promise<Result> {
     entry.readers += 1;
     try {
-      const bytes = await this.#opened(entry).read(buffer, position);
-      checkLength(entry, buffer, position, bytes);
-    } catch (error) {
-      throw fromReadError(entry, position, error);
+      return await action(await this.#openedInTurn(entry));
     } finally {
       entry.readers -= 1;
       if (!this.#entries.has(entry)) this.#close(entry);
+      this.#waiting.shift()?.();
     }
+  }
+
+  /** Opens a file, as soon as a descriptor is free for it. */
+  async #openedInTurn(entry: OwnFile): Promise<File> {
+    for (;;) {
+      const isFree = entry.file !== undefined || this.#open.size < this.most || this.#closeOne();
+      try {
+        if (isFree) return this.#opened(entry);
+      } catch (error) {
+        if (!hasCode(error, "BUSY") || !this.#isRead) throw error;
+      }
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+  }
+
+  /** Whether a read holds a descriptor, so that one will be free. */
+  get #isRead(): boolean {
+    return [...this.#open].some(({ readers }) => readers > 0);
   }
 
   #opened(entry: OwnFile): File {

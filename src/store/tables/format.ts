@@ -1,6 +1,6 @@
 import { CairnError } from "../../base/errors.js";
 
-// Layout of a table: header, blocks, filter, index, footer. See the README of the store.
+// Layout of a table: header, blocks, filter, index, footer. See the README beside this file.
 
 /** Format of tables that this version writes, and the only one that it reads. */
 export const TABLE_FORMAT = 1;

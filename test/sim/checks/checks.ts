@@ -4,6 +4,7 @@ import type { ApplyResult } from "../../../src/machine/state_machine.js";
 import type { Introduced, Introduction } from "../../../src/raft/membership/introduction.js";
 import type { PeerAnswer, PeerRequest, Response } from "../../../src/raft/messages.js";
 import type { Entry, Membership, SnapshotMeta } from "../../../src/raft/types.js";
+import type { Manifest } from "../../../src/store/levels/manifest.js";
 import type { Call } from "../../support/disk/faulty_fs.js";
 import type { SimCluster } from "../world/cluster.js";
 import { getOrAdd } from "../world/maps.js";
@@ -26,6 +27,7 @@ import { Reference } from "./checkers/reference.js";
 import { Requests } from "./checkers/requests.js";
 import { Snapshots } from "./checkers/snapshots.js";
 import { States } from "./checkers/states.js";
+import { StoreFiles } from "./checkers/store_files.js";
 import { TrimmedLog } from "./checkers/trimmed_log.js";
 import { Votes } from "./checkers/votes.js";
 import { Watches } from "./checkers/watches.js";
@@ -50,6 +52,7 @@ export class ClusterChecks {
   readonly states: States;
   readonly snapshots: Snapshots;
   readonly watches: Watches;
+  readonly storeFiles = new StoreFiles();
   readonly all: readonly Checker[];
   /** Those that want to know of each change. */
   readonly touched: readonly Checker[];
@@ -178,6 +181,11 @@ export class Checks {
 
   applied(place: SimNode, entries: readonly Entry[], results: readonly ApplyResult<CommandResult>[]): void {
     this.#each(place, (checker) => checker.applied?.(place, entries, results));
+  }
+
+  /** A step of a node's store has made a manifest from the one before. */
+  stepped(place: SimNode, before: Manifest, after: Manifest): void {
+    this.#guard(() => this.#of(place)?.storeFiles.stepped(place, before, after));
   }
 
   /** The keeper of a node's leases is about to propose this. */

@@ -27,10 +27,10 @@ test("each planted bug has a seed, and no seed is kept for a bug that is gone", 
 
 test.for(tried)(
   "the simulator finds: $name ($rule)",
-  async ({ name, patches, identities = "given" as const, isRare }, { skip }) => {
+  async ({ name, patches, identities = "given" as const, state = "memory" as const, isRare }, { skip }) => {
     const seed = kept[name] ?? 1;
     const seeds = isRare ? 1 : SEEDS;
-    const results = await runSimulation({ patches, identities, start: seed, seeds, workers: 1 });
+    const results = await runSimulation({ patches, identities, state, start: seed, seeds, workers: 1 });
     const failed = results.find(({ failure }) => failure !== undefined);
     if (results[0]?.failure === undefined) {
       const stale = `seed ${seed} does not find "${name}" any more: npm run plant looks for one that does`;

@@ -1,4 +1,5 @@
 import type { Patch } from "../run/bundle.mjs";
+import { plantedStoreBugs } from "./planted_store_bugs.js";
 
 /** A bug, put in on purpose. */
 export interface PlantedBug {
@@ -9,6 +10,8 @@ export interface PlantedBug {
   readonly patches: readonly Patch[];
   /** How the nodes come to their identity. Default: it is given. */
   readonly identities?: "drawn";
+  /** Where the nodes keep their state. Default: in memory. */
+  readonly state?: "store";
   /**
    * Less than one seed in fifty meets the situation. The test tries the kept seed only, and is
    * skipped when a change has made it stale, until `npm run plant` has found another one.
@@ -1034,4 +1037,5 @@ export const plantedBugs: readonly PlantedBug[] = [
       },
     ],
   },
+  ...plantedStoreBugs,
 ];

@@ -4,6 +4,8 @@ import {
   largestSessionBytes,
   type SessionLimits,
 } from "../../../src/machine/kv/session_limits.js";
+import type { StoreRules } from "../../../src/store/rules/rules.js";
+import { DEFAULT_RULES } from "../../../src/store/rules/v1.js";
 import type { ClientWeather } from "../world/clients.js";
 import type { DiskWeather } from "../world/disk.js";
 import type { LeaseWeather } from "../world/lease_clients.js";
@@ -44,6 +46,17 @@ export interface Troubles {
 /** Whether nodes are given their identity, or draw it. */
 export type Identities = "given" | "drawn";
 
+/** Where nodes keep their state: in memory, or in Cairn's store. */
+export type States = "memory" | "store";
+
+/** Nodes whose state is in Cairn's store. */
+export interface StoreWeather {
+  /** Share of the nodes. */
+  readonly share: number;
+  readonly rules: StoreRules;
+  readonly cacheBytes: number;
+}
+
 /** How nodes that draw their own identity find to each other. Times in milliseconds. */
 export interface TrustWeather {
   /** Within so long the founders are started; and one of them so much later. */
@@ -58,6 +71,8 @@ export interface Weather {
   /** Undefined: nobody uses leases, and no node looks after them. */
   readonly leases: LeaseWeather | undefined;
   readonly nodes: number;
+  /** Undefined: all nodes keep their state in memory. */
+  readonly store: StoreWeather | undefined;
   /** How long the troubles last, in milliseconds. */
   readonly durationMs: number;
   /** How long a process stays down, in milliseconds. */
@@ -81,8 +96,15 @@ export interface Weather {
   readonly trust: TrustWeather | undefined;
 }
 
+/** Parts of the weather that are decided without the seed. */
+export interface Wishes {
+  readonly nodes?: number | undefined;
+  readonly identities?: Identities | undefined;
+  readonly state?: States | undefined;
+}
+
 /** Draws a run: some are calm, some have a few kinds of trouble, some have all. */
-export function drawWeather(random: SimRandom, nodes: number | undefined, identities?: Identities): Weather {
+export function drawWeather(random: SimRandom, { nodes, identities, state }: Wishes): Weather {
   const kind = random.fraction();
   /** How likely a kind of trouble is to be there at all, and how often it comes. */
   const share = kind < 0.08 ? 0 : kind < 0.85 ? 0.45 : 0.9;
@@ -100,6 +122,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined, identi
   return {
     leases: drawLeases(random.fork("leases")),
     nodes: nodes ?? random.pick([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]),
+    store: drawStore(random.fork("store"), state),
     durationMs: random.between(10_000, 26_000),
     downMs: random.pick([100, 500, 1_500, 4_000]),
     inCall: random.pick([0, 0.3, 0.8]),
@@ -175,6 +198,32 @@ function drawLeases(random: SimRandom): LeaseWeather | undefined {
     timeoutMs: random.pick([300, 2_500]),
     loss: random.pick([0, 0.05]),
   };
+}
+
+/** Rules so small that a run has many steps and sweeps. */
+function drawStore(random: SimRandom, wanted: States | undefined): StoreWeather | undefined {
+  const isDrawn = random.chance(0.25);
+  const share = wanted === "store" ? 1 : random.pick([0.5, 1]);
+  const pageBytes = random.pick([100, 400]);
+  const blockBytesMin = pageBytes * random.whole(1, 4);
+  const tableBytesMin = blockBytesMin * random.whole(1, 4);
+  const rules: StoreRules = {
+    ...DEFAULT_RULES,
+    flushBytes: random.pick([400, 1_500, 6_000]),
+    fanOut: random.whole(2, 6),
+    baseRuns: random.whole(1, 4),
+    sweepFlushes: random.whole(1, 8),
+    pageBytes,
+    blockBytesMin,
+    blockBytesMax: blockBytesMin * 3,
+    blockBits: random.whole(0, 3),
+    tableBytesMin,
+    tableBytesMax: tableBytesMin * 2,
+    tableBits: random.whole(0, 2),
+    seeds: [random.whole(0, 2 ** 32 - 1), random.whole(0, 2 ** 32 - 1)],
+  };
+  const cacheBytes = random.pick([1_000, 100_000]);
+  return wanted === "store" || (wanted === undefined && isDrawn) ? { share, rules, cacheBytes } : undefined;
 }
 
 function drawTrust(random: SimRandom, share: number): TrustWeather {

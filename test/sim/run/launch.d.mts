@@ -18,6 +18,8 @@ export interface RunOptions {
   readonly nodes?: number;
   /** Whether nodes are given their identity, or draw it; left out: the seed decides. */
   readonly identities?: "given" | "drawn" | undefined;
+  /** Where nodes keep their state; left out: the seed decides. */
+  readonly state?: "memory" | "store" | undefined;
   /** Each process prints all that happens. */
   readonly trace?: boolean;
   /** Do not stop at a seed that fails. */

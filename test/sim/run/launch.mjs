@@ -61,6 +61,7 @@ export class Simulator {
     start = 1,
     nodes,
     identities,
+    state,
     trace = false,
     goOn = false,
     mostEvents,
@@ -75,7 +76,7 @@ export class Simulator {
     const work = async (at) => {
       while (!isOver && !signal?.aborted && next < list.length) {
         const seed = list[next++];
-        const result = await this.#child(at).run({ seed, nodes, identities, trace, mostEvents: mostEvents?.() });
+        const result = await this.#child(at).run({ seed, nodes, identities, state, trace, mostEvents: mostEvents?.() });
         results.push(result);
         onResult?.(result);
         if (result.failure !== undefined && !goOn) isOver = true;
@@ -157,6 +158,7 @@ const USAGE = `npm run sim -- [options]
   --trace        with --seed: print everything that happens
   --nodes K      clusters of K nodes (default: the seed decides)
   --identities I given: nodes are given their identity; drawn: they draw it, and find each other (default: the seed decides)
+  --state S      memory, store: where nodes keep their state (default: the seed decides, mostly memory)
   --workers W    processes (default 2)
   --go-on        do not stop at a seed that fails
   --patch FILE   run with changed source: a JSON file, [{"file": "src/...", "find": "occurs once", "replace": "..."}]
@@ -172,6 +174,7 @@ async function main() {
       trace: { type: "boolean", default: false },
       nodes: { type: "string" },
       identities: { type: "string" },
+      state: { type: "string" },
       workers: { type: "string", default: "2" },
       "go-on": { type: "boolean", default: false },
       patch: { type: "string" },
@@ -193,6 +196,7 @@ async function main() {
     start: one ?? Number(values.start),
     nodes,
     identities: values.identities,
+    state: values.state,
     workers: Number(values.workers),
     patches,
     trace: values.trace && one !== undefined,
@@ -200,7 +204,7 @@ async function main() {
     signal: stop.signal,
     onResult: (result) => {
       done += 1;
-      if (result.failure !== undefined) report(result, nodes, values["go-on"]);
+      if (result.failure !== undefined) report(result, values);
       const isDue = done % Math.max(1, Math.floor(seeds / 20)) === 0;
       if (isDue && one === undefined) process.stderr.write(`${done} of ${seeds} seeds, ${secondsSince(started)} s\n`);
     },
@@ -216,9 +220,10 @@ function failedOf(results) {
   return results.filter(({ failure }) => failure !== undefined).map(({ seed }) => seed);
 }
 
-function report({ seed, failure }, nodes, isBrief) {
-  const lines = isBrief ? failure.lastLines.slice(-3) : failure.lastLines;
-  const again = `npm run sim -- --seed ${seed} --trace${nodes === undefined ? "" : ` --nodes ${nodes}`}`;
+function report({ seed, failure }, values) {
+  const lines = values["go-on"] ? failure.lastLines.slice(-3) : failure.lastLines;
+  const same = ["nodes", "identities", "state"].filter((name) => values[name] !== undefined);
+  const again = `npm run sim -- --seed ${seed} --trace${same.map((name) => ` --${name} ${values[name]}`).join("")}`;
   process.stderr.write(
     `\nseed ${seed} failed: ${failure.invariant}\n${failure.text}\n\nthe last events:\n${lines.join("\n")}\n\nall of them: ${again}\n\n`,
   );

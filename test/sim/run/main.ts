@@ -8,16 +8,10 @@ process.on("message", async (job: Job) => {
 });
 process.on("disconnect", () => process.exit());
 
-async function run({
-  seed,
-  nodes,
-  identities,
-  mostEvents,
-  trace,
-}: Job): Promise<RunResult & { readonly cpuMs: number }> {
+async function run({ trace, ...options }: Job): Promise<RunResult & { readonly cpuMs: number }> {
   const print = trace ? (line: string) => void process.stdout.write(`${line}\n`) : undefined;
   const before = process.cpuUsage();
-  const result = await runSeed({ seed, nodes, identities, mostEvents, print });
+  const result = await runSeed({ ...options, print });
   const { user, system } = process.cpuUsage(before);
   return { ...result, cpuMs: (user + system) / 1000 };
 }

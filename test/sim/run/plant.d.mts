@@ -17,7 +17,7 @@ export interface SearchOptions {
  * when it has as many events as the best one.
  */
 export function findSeed(
-  bug: Pick<PlantedBug, "patches" | "identities">,
+  bug: Pick<PlantedBug, "patches" | "identities" | "state">,
   options: SearchOptions,
 ): Promise<{ readonly seed?: number; readonly events?: number; readonly tried: number }>;
 

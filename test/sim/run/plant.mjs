@@ -35,7 +35,7 @@ export async function readSeeds() {
  * with one that fails within FEW_EVENTS. A run ends when it has as many events as the best one.
  */
 export async function findSeed(
-  { patches, identities = "given" },
+  { patches, identities = "given", state = "memory" },
   { list, mostEvents, signal, simulate = runSimulation },
 ) {
   const found = new AbortController();
@@ -46,6 +46,7 @@ export async function findSeed(
     list,
     patches,
     identities,
+    state,
     workers: 1,
     goOn: true,
     signal: AbortSignal.any([signal, found.signal]),
@@ -71,7 +72,7 @@ the fewest events. Writes the file after each bug that is found: it is safe to i
 Exits with 1 when a bug is not found.
 
   --all          search again for all bugs, for seeds that find them sooner
-  --only TEXT    only bugs with this text in their name
+  --only TEXT    only bugs with this text in their name or rule
   --seeds N      how many seeds to try for each bug (default 1000)
   --start S      the first of them (default 1)
   --workers W    bugs that are searched at a time (default 2)
@@ -93,8 +94,8 @@ async function main() {
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stop.abort());
   const { plantedBugs } = await importBundled("../faults/planted_bugs.ts");
-  const bugs = plantedBugs.filter(({ name }) => name.includes(values.only));
-  if (bugs.length === 0) throw new Error(`no planted bug has "${values.only}" in its name`);
+  const bugs = plantedBugs.filter(({ name, rule }) => name.includes(values.only) || rule.includes(values.only));
+  if (bugs.length === 0) throw new Error(`no planted bug has "${values.only}" in its name or rule`);
   const search = new Search(plantedBugs, await readSeeds(), stop.signal, workers);
   const list = Array.from({ length: seeds }, (_, at) => start + at);
   let never = [];

@@ -2,17 +2,14 @@ import { Violation } from "../checks/checkers/checker.js";
 import type { ClusterChecks } from "../checks/checks.js";
 import { heal } from "../checks/heal.js";
 import { Nemesis } from "../faults/nemesis.js";
-import type { Identities } from "../faults/weather.js";
+import type { Wishes } from "../faults/weather.js";
 import { SimCluster } from "../world/cluster.js";
 import { withoutRealTime } from "./real_time.js";
 import { Trace } from "./trace.js";
 
-export interface RunOptions {
+/** What is left out of the wishes, the seed decides. */
+export interface RunOptions extends Wishes {
   readonly seed: number;
-  /** Voters that the cluster begins with; left out: the seed decides. */
-  readonly nodes?: number | undefined;
-  /** Left out: the seed decides. */
-  readonly identities?: Identities | undefined;
   /** The run ends with this event if nothing fails before. Left out: it ends when its story does. */
   readonly mostEvents?: number | undefined;
   /** Is given every line of the trace. */
@@ -37,12 +34,12 @@ export interface RunFailure {
 }
 
 /** One seed, from the start of a cluster to its end. */
-export async function runSeed({ seed, nodes, identities, mostEvents, print }: RunOptions): Promise<RunResult> {
+export async function runSeed({ seed, mostEvents, print, ...wishes }: RunOptions): Promise<RunResult> {
   const trace = new Trace((line) => {
     print?.(line);
     if (trace.count === mostEvents) cluster.scheduler.stop();
   });
-  const cluster = new SimCluster(seed, trace, nodes, identities);
+  const cluster = new SimCluster(seed, trace, wishes);
   const onRejection = (error: unknown) => cluster.checks.fail(error);
   process.on("unhandledRejection", onRejection);
   process.on("uncaughtException", onRejection);
@@ -100,6 +97,7 @@ function countsOf({ counts, checks }: SimCluster): Record<string, number> {
     commits: sum(({ committed }) => committed.last),
     "terms with a leader": sum(({ leaders }) => leaders.terms),
     "snapshots of different indexes": sum(({ snapshots }) => snapshots.count),
+    "steps of stores compared": sum(({ storeFiles }) => storeFiles.compared),
     "states compared": sum(({ states }) => states.compared),
     "requests repeated in the log": sum(({ requests }) => requests.repeated),
     "leases expired": sum(({ requests }) => requests.expired),

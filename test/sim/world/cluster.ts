@@ -2,7 +2,7 @@ import type { MemberEvent } from "../../../src/daemon/events.js";
 import type { Member } from "../../../src/raft/types.js";
 import { Violation } from "../checks/checkers/checker.js";
 import { Checks } from "../checks/checks.js";
-import { drawWeather, type Identities, type Weather } from "../faults/weather.js";
+import { drawWeather, type Weather, type Wishes } from "../faults/weather.js";
 import type { Trace } from "../run/trace.js";
 import { SimClient } from "./clients.js";
 import { Directories } from "./directories.js";
@@ -42,13 +42,12 @@ export class SimCluster {
   constructor(
     seed: number,
     readonly trace: Trace,
-    nodes: number | undefined,
-    identities: Identities | undefined,
+    wishes: Wishes,
   ) {
     this.random = new SimRandom(seed);
     drawNamesFrom(this.random.fork("names"));
     this.readsAtFollowers = this.random.fork("reads at followers").chance(0.5);
-    this.weather = drawWeather(this.random.fork("weather"), nodes, identities);
+    this.weather = drawWeather(this.random.fork("weather"), wishes);
     this.scheduler = new Scheduler(trace, { settled: (place) => this.#settled(place) });
     this.network = new SimNetwork(this, this.weather.network, this.random.fork("network"));
     const ids = Array.from({ length: this.weather.nodes }, (_, at) => `n${at + 1}`);

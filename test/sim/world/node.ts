@@ -10,16 +10,25 @@ import type { MachineOpener, NodeOptions } from "../../../src/node/options.js";
 import type { LostData } from "../../../src/raft/state.js";
 import type { Entry, Membership } from "../../../src/raft/types.js";
 import type { Introducer } from "../../../src/server/introducer.js";
+import type { Manifest } from "../../../src/store/levels/manifest.js";
 import type { Logger } from "../../../src/system/logger.js";
 import type { Keep } from "../../support/disk/faulty_fs.js";
+import type { StoreWeather } from "../faults/weather.js";
 import type { SimCluster } from "./cluster.js";
 import { simWorld } from "./daemon_world.js";
 import { SimDisk } from "./disk.js";
 import { SimLeases } from "./lease_clients.js";
-import { type MachineObserver, ObservedMachine, type SavedState } from "./observed_machine.js";
+import {
+  type MachineObserver,
+  type ObservedMachine,
+  ObservedMemory,
+  openObservedStore,
+  type SavedState,
+} from "./observed_machine.js";
 import type { SimRandom } from "./random.js";
 import { SimClock } from "./time/clock.js";
 import type { Place, SimEvent } from "./time/scheduler.js";
+import { watchedStores } from "./watched_stores.js";
 
 /** The cluster whose nodes are given their identity. */
 export const CLUSTER = "cluster-1";
@@ -83,6 +92,10 @@ export class SimNode implements Place {
   /** A sync is going to fail, which ends the process. */
   expectsStorageFailure = false;
   #machine: ObservedMachine | undefined;
+  /** Undefined: its state is in memory. */
+  readonly #storeWeather: StoreWeather | undefined;
+  /** The newest manifest that was seen in each directory of a store. */
+  readonly #manifests = new Map<string, Manifest>();
   #saved: Promise<SavedState> | undefined;
   /** Ends the loading of a snapshot, with its process. */
   #breakOff: () => void = () => {};
@@ -106,6 +119,8 @@ export class SimNode implements Place {
     this.key = id;
     this.clusterId = comesBy === "given" ? CLUSTER : "";
     this.disk = new SimDisk(cluster, this, cluster.weather.disk, random.fork("disk"));
+    const { store } = cluster.weather;
+    this.#storeWeather = random.fork("state").chance(store?.share ?? 0) ? store : undefined;
     const { drift } = cluster.weather.clock;
     this.clock = new SimClock(cluster.scheduler, this, 1 + random.between(-drift, drift), random.whole(0, 1e6));
   }
@@ -256,7 +271,7 @@ export class SimNode implements Place {
     if (this.state === "down") return;
     const { cairn } = this;
     const isReusable = keep === "all" && this.cluster.weather.keepsState && cairn !== undefined;
-    this.#saved = isReusable ? this.#machine?.save() : undefined;
+    this.#saved = isReusable ? this.#machine?.save?.() : undefined;
     this.#saved?.catch(() => {});
     this.disk.crash(keep);
     this.expectsStorageFailure = false;
@@ -314,6 +329,7 @@ export class SimNode implements Place {
     const { incarnation = "" } = this.disk.durableIdentity<{ incarnation?: string }>() ?? {};
     const key = memberKey({ id: this.id, incarnation });
     this.disk.wipe();
+    this.#manifests.clear();
     for (const each of new Set([this.key, key])) this.cluster.directories.gone(each);
     if (this.comesBy === "given") this.isGone = true;
     else this.#hasNoData();
@@ -366,7 +382,7 @@ export class SimNode implements Place {
           loading: async () => {},
           restored: () => {},
         };
-        return new ObservedMachine(observer, weather.sessions);
+        return new ObservedMemory(observer, weather.sessions);
       }
       const saved = trustDisk ? await this.#saved?.catch(() => undefined) : undefined;
       // The next node of this process has another directory.
@@ -377,10 +393,26 @@ export class SimNode implements Place {
         loading: () => this.#load(),
         restored: (meta) => checks.restored(this, meta),
       };
-      this.#machine = await ObservedMachine.from(saved, observer, weather.sessions);
+      this.#machine =
+        this.#storeWeather === undefined
+          ? await ObservedMemory.from(saved, observer, weather.sessions)
+          : await this.#openStore(directory, this.#storeWeather, observer);
       return this.#machine;
     };
     return Object.assign(open, { checkPayload: checkKeyValuePayload });
+  }
+
+  #openStore(directory: string, { rules, cacheBytes }: StoreWeather, observer: MachineObserver) {
+    const { weather, checks } = this.cluster;
+    const options = { fs: this.disk.fs, clock: this.clock.view(), logger: this.#logger(), rules, cacheBytes };
+    const stores = watchedStores(options, this.#manifests, {
+      opened: (manifest) => this.cluster.note(`${this.id} opens its store at ${manifest.position.index}`),
+      stepped: (before, after) => {
+        this.cluster.count("step of a store");
+        checks.stepped(this, before, after);
+      },
+    });
+    return openObservedStore({ directory, stores, fs: this.disk.fs, sessionLimits: weather.sessions }, observer);
   }
 
   /** A large state, as it were. */

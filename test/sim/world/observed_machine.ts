@@ -1,7 +1,10 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.js";
 import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import type { PayloadView } from "../../../src/machine/kv/payload_view.js";
 import type { SessionLimits } from "../../../src/machine/kv/session_limits.js";
 import type { ApplyResult } from "../../../src/machine/state_machine.js";
+import { StoreMachine, type StoreMachineOptions } from "../../../src/machine/store_machine.js";
 import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
 
 /** Who is told what happens to a state. */
@@ -19,8 +22,35 @@ export interface SavedState {
   readonly term: number;
 }
 
-/** The key-value machine in memory, with somebody who watches it. */
-export class ObservedMachine extends MemoryMachine {
+/** A key-value machine with somebody who watches it. */
+export interface ObservedMachine extends KeyValueMachine {
+  /** Puts the state as it is now aside, for the process that comes after. Left out where the disk keeps it. */
+  save?(): Promise<SavedState>;
+}
+
+/** The machine on the store. */
+export async function openObservedStore(
+  options: StoreMachineOptions,
+  observer: MachineObserver,
+): Promise<ObservedMachine> {
+  const machine = await StoreMachine.open(options);
+  const apply = machine.apply.bind(machine);
+  const restore = machine.restore.bind(machine);
+  return Object.assign(machine, {
+    apply(entries: readonly Entry[]) {
+      const results = apply(entries);
+      observer.applied(entries, results);
+      return results;
+    },
+    async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta) {
+      await restore(slowly(payload, observer), at);
+      observer.restored(at);
+    },
+  });
+}
+
+/** The machine in memory. */
+export class ObservedMemory extends MemoryMachine implements ObservedMachine {
   #saving: Promise<SavedState> | undefined;
 
   constructor(
@@ -35,8 +65,8 @@ export class ObservedMachine extends MemoryMachine {
     saved: SavedState | undefined,
     observer: MachineObserver,
     sessionLimits: SessionLimits,
-  ): Promise<ObservedMachine> {
-    const machine = new ObservedMachine(observer, sessionLimits);
+  ): Promise<ObservedMemory> {
+    const machine = new ObservedMemory(observer, sessionLimits);
     if (saved === undefined || saved.index === 0) return machine;
     const { payload, index, term } = saved;
     await machine.#load(payload, { index, term, membership: { index: 0, members: [] } });
@@ -50,16 +80,10 @@ export class ObservedMachine extends MemoryMachine {
   }
 
   override async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void> {
-    await super.restore(this.#slowly(payload), at);
+    await super.restore(slowly(payload, this.observer), at);
     this.observer.restored(at);
   }
 
-  async *#slowly(payload: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-    yield* payload;
-    await this.observer.loading();
-  }
-
-  /** Puts the state as it is now aside, for the process that comes after. */
   save(): Promise<SavedState> {
     this.#saving ??= payloadOf(this);
     return this.#saving;
@@ -75,9 +99,17 @@ export class ObservedMachine extends MemoryMachine {
   }
 }
 
+async function* slowly(
+  payload: AsyncIterable<Uint8Array>,
+  observer: MachineObserver,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* payload;
+  await observer.loading();
+}
+
 /** The payload of a machine's state as it is now. */
-export async function payloadOf(machine: MemoryMachine): Promise<SavedState> {
-  const view = await machine.capture();
+export async function payloadOf(machine: KeyValueMachine): Promise<SavedState> {
+  const view = (await machine.capture()) as PayloadView;
   try {
     const pieces: Uint8Array[] = [];
     for await (const piece of view.payload()) pieces.push(Uint8Array.prototype.slice.call(piece));

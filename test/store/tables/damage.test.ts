@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { CairnError } from "../../../src/base/errors.js";
 import { recordKind, type StoreRecord } from "../../../src/store/record.js";
+import { RECORD_HEAD_BYTES } from "../../../src/store/rules/v1.js";
 import { filterHash } from "../../../src/store/tables/filter.js";
 import { TABLE_FOOTER_BYTES, TABLE_HEADER_BYTES, type TableInfo } from "../../../src/store/tables/format.js";
 import { TableRange } from "../../../src/store/tables/range.js";
@@ -11,6 +12,7 @@ import { openTable, randomRecords, readAll, rest, smallRules, storeDisk, textOf,
 
 const PATH = "/store/000000000001.tab";
 const START = new Uint8Array(0);
+const CRC32_POLYNOMIAL = 0x1_04c1_1db7;
 
 /** A table of several blocks of several pages, in few bytes. */
 const rules = { ...smallRules, pageBytes: 100, blockBytesMin: 200, blockBytesMax: 400 };
@@ -74,6 +76,34 @@ describe("damage of a table is told, and never gives a wrong record or hides one
     }
     expect(told).toBe(info.bytes);
     expect(await readAll(await openTable(fs, info, { rules }))).toEqual(texts);
+  });
+
+  test("a changed bit in any page or directory that is loaded in the thread pool", async () => {
+    const { fs, info, records, texts } = await smallTable();
+    const blocksEnd = (await openTable(fs, info, { rules })).index.start(2);
+    let told = 0;
+    for (let offset = TABLE_HEADER_BYTES; offset < blocksEnd; offset += 3) {
+      fs.flipBit(PATH, offset, offset % 8);
+      const table = await openTable(fs, info, { rules, cacheBytes: 100_000 });
+      const loads = records.map(({ key }) => table.load(key, filterHash(rules, key)));
+      const ends = await Promise.all(loads.map((load) => load?.catch(damaged)));
+      if (ends.includes("damaged")) told += 1;
+      await expectRightOrDamaged(table, records, texts);
+      fs.flipBit(PATH, offset, offset % 8);
+    }
+    expect(told).toBe(Math.ceil((blocksEnd - TABLE_HEADER_BYTES) / 3));
+  });
+
+  test("a change that a CRC-32 cannot see, once a merge reads it", async () => {
+    const { fs, info, records } = await smallTable();
+    const at = TABLE_HEADER_BYTES + RECORD_HEAD_BYTES + records[0]!.key.byteLength;
+    expect(records[0]!.value.byteLength).toBeGreaterThan(5);
+    // The checksum is linear: it stays when its own polynomial is added to the bytes.
+    for (const [i, bit] of [...CRC32_POLYNOMIAL.toString(2)].entries()) {
+      if (bit === "1") fs.flipBit(PATH, at + (i >> 3), i & 7);
+    }
+    const table = await openTable(fs, info, { rules });
+    await expect(readAll(table)).rejects.toThrow("a block does not match its digest");
   });
 
   test("a file that is too short or too long", async () => {

@@ -3,6 +3,7 @@ import { CairnError } from "../../../src/base/errors.js";
 import { TableFiles } from "../../../src/store/tables/files.js";
 import { filterHash } from "../../../src/store/tables/filter.js";
 import { PageCache } from "../../../src/store/tables/page_cache.js";
+import { nextTurn } from "../../support/conditions.js";
 import { holdCalls } from "../../support/disk/held_calls.js";
 import { Random } from "../../support/random.js";
 import { DIRECTORY, openTable, randomRecords, smallRules, storeDisk, textOf, writeTable } from "./support.js";
@@ -62,6 +63,32 @@ describe("files of tables", () => {
     fs.failCall("openNow", 1, tooMany);
     expect(() => tables[1]!.table.find(key, filterHash(smallRules, key))).toThrow("too many open files");
     expectRecord(many, tables[1]!);
+  });
+
+  test("many reads at a time wait for each other's descriptors", async () => {
+    const many = await manyTables(12, 3);
+    const { fs, files, random, tables } = many;
+    const refuse = new Set([5, 9, 14]);
+    let opens = 0;
+    fs.onCall = ({ kind }) => {
+      if (kind === "openNow" && refuse.has(++opens)) throw tooMany;
+      return kind === "read" ? nextTurn() : undefined;
+    };
+    const loads = tables.flatMap(({ records, table }) =>
+      records.slice(0, 20).map(({ key }) => table.load(key, filterHash(smallRules, key))),
+    );
+    let most = 0;
+    for (let turn = 0; turn < 20; turn++) {
+      await nextTurn();
+      if (turn === 5) expectRecord(many, random.pick(tables));
+      most = Math.max(most, fs.openFiles.length);
+    }
+    await Promise.all(loads);
+    expect(most).toBeGreaterThanOrEqual(3);
+    expect(most).toBeLessThanOrEqual(4);
+    expect(opens).toBeGreaterThan(14);
+    await files.close();
+    expect(fs.openFiles).toEqual([]);
   });
 
   test("a file that is being read stays open", async () => {

@@ -8,6 +8,10 @@ import { ANSWER_RULES, NEWEST_RULES, type SessionLimits } from "../../../src/mac
 import { LmdbMachine, type LmdbMachineOptions } from "../../../src/machine/lmdb_machine.js";
 import { StoreMachine, type StoreMachineOptions } from "../../../src/machine/store_machine.js";
 import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../../src/raft/types.js";
+import type { StoreRules } from "../../../src/store/rules/rules.js";
+import { DEFAULT_RULES } from "../../../src/store/rules/v1.js";
+import { storeFactory } from "../../../src/store/store.js";
+import { FaultyFileSystem } from "../disk/faulty_fs.js";
 import { temporaryDirectory } from "../disk/temporary_directory.js";
 import { ModelStores } from "../store/model_store.js";
 
@@ -20,17 +24,59 @@ export type StepInit = NonNullable<NonNullable<Txn["then"]>[number]["operation"]
 /** Makes a new machine; it and its directory are gone when the test ends. */
 export type MakeMachine = (sessionLimits?: SessionLimits) => Promise<KeyValueMachine>;
 
-export const machines: readonly { readonly kind: string; readonly make: MakeMachine }[] = [
+/** Rules by which a few dozen small entries make a flush point, and a few flush points a sweep. */
+export const TINY_RULES: StoreRules = {
+  ...DEFAULT_RULES,
+  flushBytes: 2048,
+  pageBytes: 256,
+  blockBytesMin: 512,
+  blockBytesMax: 2048,
+  blockBits: 2,
+  tableBytesMin: 4096,
+  tableBytesMax: 16_384,
+  tableBits: 1,
+  seeds: [7, 11],
+};
+
+/** Rules with a flush point at each so many bytes; pages, blocks and tables are tiny if that is. */
+function rulesFlushing(flushBytes: number): StoreRules {
+  if (flushBytes < DEFAULT_RULES.blockBytesMin) return { ...TINY_RULES, flushBytes };
+  return { ...DEFAULT_RULES, flushBytes, tableBytesMin: flushBytes, tableBytesMax: 2 * flushBytes, seeds: [7, 11] };
+}
+
+interface MachineKind {
+  readonly kind: string;
+  readonly make: MakeMachine;
+}
+
+/** All machines; those on a store have a flush point at each so many bytes. */
+export const machinesFlushing = (flushBytes: number): readonly MachineKind[] => [
   { kind: "memory", make: async (sessionLimits) => new MemoryMachine(sessionLimits) },
   { kind: "LMDB", make: async (sessionLimits) => openLmdb({ directory: await temporaryDirectory(), sessionLimits }) },
   {
     kind: "store's model",
     make: async (sessionLimits) => {
-      const stores = new ModelStores({ flushBytes: 2048 });
+      const stores = new ModelStores({ flushBytes });
       return openStore({ directory: await temporaryDirectory(), sessionLimits, stores });
     },
   },
+  {
+    kind: "store",
+    make: async (sessionLimits) => openStore(storeOptions({ sessionLimits, rules: rulesFlushing(flushBytes) })),
+  },
 ];
+
+/** All machines; those on a store have flush points all the time. */
+export const machines = machinesFlushing(2048);
+
+/** Options of a machine on a real store, on a disk in memory. */
+export function storeOptions({
+  fs = new FaultyFileSystem(["/data"]),
+  rules = TINY_RULES,
+  ...options
+}: Partial<StoreMachineOptions> & { readonly rules?: StoreRules } = {}): StoreMachineOptions {
+  return { directory: "/data/state", fs, stores: storeFactory({ fs, rules, cacheBytes: 16 * 1024 }), ...options };
+}
 
 /** Opens a machine on a store that is closed when the test ends, if it is not by then. */
 export async function openStore(options: StoreMachineOptions): Promise<StoreMachine> {

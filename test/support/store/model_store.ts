@@ -10,6 +10,7 @@ import type {
   StoreView,
   WrittenTable,
 } from "../../../src/store/reads.js";
+import type { FileSystem } from "../../../src/system/fs.js";
 
 // The store in a Map: the model that the real one is compared with, and that the machine can be tried on.
 
@@ -39,6 +40,8 @@ interface Saved {
 
 export interface ModelOptions {
   readonly flushBytes?: number;
+  /** Where the directories of the stores are made, without files in them. Default: nowhere. */
+  readonly fs?: FileSystem;
   /** Whether steps tell which blind writes made a key. Default true. */
   readonly tellsCreated?: boolean;
 }
@@ -52,6 +55,7 @@ export class ModelStores implements StoreFactory {
   constructor(private readonly options: ModelOptions = {}) {}
 
   async open(directory: string): Promise<ModelStore> {
+    await this.options.fs?.makeDirectory(directory);
     const store = new ModelStore(this.#saved.get(directory), this.options, (saved) =>
       this.#saved.set(directory, saved),
     );
@@ -60,6 +64,7 @@ export class ModelStores implements StoreFactory {
   }
 
   async build(directory: string): Promise<StoreBuilder> {
+    await this.options.fs?.makeDirectory(directory);
     const records: LiveRecord[] = [];
     const last = new Map<number, Uint8Array>();
     return {
