@@ -61,9 +61,9 @@ export class Entries {
     return this.#batches(first, count, () => ({ operation: { case: "delete", value: { key: keyAt(next()) } } }));
   }
 
-  /** A flush point that drains. */
-  drain(index) {
-    return this.#batches(index, 1, () => ({ operation: { case: "store", value: { drain: true } } }))[0];
+  /** A flush point, as a leader asks for it. */
+  flush(index, drain) {
+    return this.#batches(index, 1, () => ({ operation: { case: "store", value: { drain } } }))[0];
   }
 
   /** All commands of a chunk lie in one buffer: as objects of their own they would be work for the collector. */

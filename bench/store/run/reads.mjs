@@ -16,7 +16,8 @@ export function read(subject) {
   const absent = Array.from({ length: GETS }, () => Buffer.concat([keyAt(random(keys)), Buffer.of(33)]));
   const gets = (sample, isThere) => () => {
     for (let n = 0; n < GETS; n++) {
-      if ((machine.get(sample[n % sample.length]) !== undefined) !== isThere) throw new Error("a get has a wrong answer");
+      if ((machine.get(sample[n % sample.length]) !== undefined) !== isThere)
+        throw new Error("a get has a wrong answer");
     }
     return GETS;
   };

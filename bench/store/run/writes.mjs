@@ -106,7 +106,8 @@ export function decode(subject, { count, withId }) {
   for (let done = -chunk; done < count; done += chunk) {
     const batches = subject.entries.puts(1, chunk, next, { withId });
     const before = process.cpuUsage();
-    for (const entries of batches) for (const { data } of entries) if (decodeCommand(data) === undefined) throw new Error();
+    for (const entries of batches)
+      for (const { data } of entries) if (decodeCommand(data) === undefined) throw new Error();
     const { user, system } = process.cpuUsage(before);
     if (done >= 0) micros += user + system;
   }
@@ -149,8 +150,8 @@ export async function deleteAll(subject) {
   const before = diskBytes(subject.stateDirectory);
   const start = performance.now();
   let drains = 0;
-  while (subject.engine?.wantsDrain && performance.now() - start < DRAIN_MS) {
-    await subject.apply([subject.entries.drain(subject.last + 1)]);
+  while ((subject.engine?.wantsDrain || subject.engine?.wantsFlush) && performance.now() - start < DRAIN_MS) {
+    await subject.apply([subject.entries.flush(subject.last + 1, subject.engine.wantsDrain)]);
     await subject.settle();
     drains += 1;
   }
