@@ -60,11 +60,11 @@ test("sweeps stop between tables behind the quota, and at the latest a table's s
 });
 
 test("a table is taken over unless it is small, dead, or brings deletes to the base", () => {
-  const table = { bytes: 100, deletes: 0, mayHoldDead: false };
+  const table = { bytes: 50, deletes: 0, mayHoldDead: false };
   expect(movesTable(rules, table, true)).toBe(true);
   expect(movesTable(rules, { ...table, deletes: 1 }, false)).toBe(true);
   expect(movesTable(rules, { ...table, deletes: 1 }, true)).toBe(false);
-  expect(movesTable(rules, { ...table, bytes: 99 }, true)).toBe(false);
+  expect(movesTable(rules, { ...table, bytes: 49 }, true)).toBe(false);
   expect(movesTable(rules, { ...table, mayHoldDead: true }, false)).toBe(false);
 });
 

@@ -215,7 +215,6 @@ export class MemoryTable extends MemoryRecords {
       slots[hole + 1] = slots[slot + 1]!;
       hole = slot;
     }
-    slots[hole] = 0;
     slots[hole + 1] = 0;
   }
 

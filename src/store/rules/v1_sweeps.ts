@@ -69,8 +69,8 @@ export interface MovableTable {
 
 /**
  * Whether a sweep takes a table over as it is. It does not take deletes into the base, nor dead
- * records anywhere, and it merges small tables with their neighbours.
+ * records anywhere, and it merges tables of less than half the least size with their neighbours.
  */
 export function movesTable(rules: StoreRules, table: MovableTable, toBase: boolean): boolean {
-  return table.bytes >= rules.tableBytesMin && !(toBase && table.deletes > 0) && !table.mayHoldDead;
+  return 2 * table.bytes >= rules.tableBytesMin && !(toBase && table.deletes > 0) && !table.mayHoldDead;
 }
