@@ -27,7 +27,7 @@ export class BatchReads {
     if (requestId !== undefined) this.#retry(requestId.clientId, Number(requestId.sequence));
     switch (operation.case) {
       case "put":
-        if (this.#putsLook) this.#key(operation.value.key);
+        if (this.#putsLook || operation.value.leaseId !== 0n) this.#key(operation.value.key);
         break;
       case "delete":
       case "get":
