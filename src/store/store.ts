@@ -10,7 +10,7 @@ import { type Manifest, manifestName } from "./levels/manifest.js";
 import { findStates } from "./levels/open_directory.js";
 import { OpenTables } from "./levels/open_tables.js";
 import { Removals } from "./levels/removals.js";
-import { recordsAbout, wantsDrain } from "./levels/shape.js";
+import { recordsAbout, supersededBytes, wantsDrain } from "./levels/shape.js";
 import { StoreReader } from "./levels/store_reader.js";
 import { ArenaPool } from "./memory/arena_pool.js";
 import { MemoryTable } from "./memory/memory_table.js";
@@ -160,7 +160,11 @@ export class Store implements StoreEngine {
   }
 
   get wantsDrain(): boolean {
-    return wantsDrain(this.manifest);
+    return wantsDrain(this.manifest, this.#active.held);
+  }
+
+  get wantsFlush(): boolean {
+    return this.#previous !== undefined && supersededBytes(this.#previous.manifest, this.manifest) > this.flushBytes;
   }
 
   get recordsAbout(): number {

@@ -228,11 +228,39 @@ describe("a table in memory", () => {
     const random = new Random(3);
     const keys = new Set<string>();
     for (let n = 0; n < 20_000; n += 1) {
-      keys.add(`${"p".repeat(random.whole(0, 40))}/${random.whole(0, 3_000)}/${"s".repeat(random.whole(0, 5))}`);
+      const end = random.pick(["s", "\u0000"]).repeat(random.whole(0, 5));
+      keys.add(`${"p".repeat(random.whole(0, 40))}/${random.whole(0, 3_000)}/${end}`);
     }
     for (const key of keys) table.putBlind(bytes(key), bytes(""), 1, 0);
     const found = [...table.sorted()].map((place) => Buffer.from(table.keyOf(place)).toString("latin1"));
     expect(found).toEqual([...keys].sort());
+  });
+
+  test("keeps thousands of keys in order as they come, and when some are taken back", () => {
+    const table = new MemoryTable(new ArenaPool(1_024));
+    const random = new Random(4);
+    rangeOf(table, "", undefined, NEWEST);
+    let kept = new Set<string>();
+    for (let round = 0; round < 60; round += 1) {
+      const mark = table.mark();
+      const keys = new Set(kept);
+      for (let n = 0; n < 60; n += 1) {
+        // Some ascend, as those made of an index do.
+        const key = round % 3 === 0 ? `k9${1_000 + round * 60 + n}` : `k${random.whole(0, 90_000)}`;
+        table.putBlind(bytes(key), bytes(""), round + 1, 0);
+        keys.add(key);
+      }
+      const sorted = [...keys].sort();
+      const start = random.pick(sorted);
+      for (const from of [start, `${start}!`, "", "l"]) {
+        const found = rangeOf(table, from, undefined, NEWEST).map(({ key }) => key);
+        expect(found).toEqual(sorted.filter((key) => key >= from));
+      }
+      if (random.oneIn(4)) table.rollback(mark);
+      else kept = keys;
+    }
+    expect(rangeOf(table, "", undefined, NEWEST).map(({ key }) => key)).toEqual([...kept].sort());
+    expect(kept.size).toBeGreaterThan(2_000);
   });
 
   test("keeps keys and values of all sizes, and moves to a larger arena when its own is full", () => {
