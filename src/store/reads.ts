@@ -99,9 +99,14 @@ export interface StoreEngine extends StoreReads {
   onWritten(listener: (written: WrittenTable) => void): void;
   /**
    * Whether a flush point that drains would free room worth the writing: sweeps are under way, or
-   * deletes are left. A function of the newest manifest, and so of the node.
+   * deletes are left. Depends on how far the steps of this node are.
    */
   readonly wantsDrain: boolean;
+  /**
+   * Whether any flush point would free room worth it: that of tables which only the manifest before
+   * the newest names.
+   */
+  readonly wantsFlush: boolean;
   /** Records in all tables, about: each copy of a key counts, and so does a delete. */
   readonly recordsAbout: number;
   /** Number of frozen tables that are not written yet. */
