@@ -122,7 +122,8 @@ export class StoreMachine implements KeyValueMachine {
   get upkeep(): StoreUpkeep {
     this.#assertRunning();
     const { engine } = this.#state;
-    return { isWanted: engine.frozen === 0 && engine.wantsDrain, charge: engine.charge };
+    const drains = engine.wantsDrain;
+    return { isWanted: engine.frozen === 0 && (drains || engine.wantsFlush), drains, charge: engine.charge };
   }
 
   /** Implements StateMachine: waits for the steps of the store, and loads what will be read. */

@@ -67,8 +67,9 @@ export interface StoreEngine extends StoreReads {
   /** Writes a key that no table can hold, such as one that is made of the entry's own index. */
   putOnly(key: Uint8Array, value: Uint8Array, version: number, created: number, tag: number): void;
   /**
-   * Returns whether a key existed just before the entry at `version` wrote it; undefined when a step
-   * has written that entry, so that older records may be gone. Reads the disk as {@link get} does.
+   * Returns whether a key existed just before the entry at `version` wrote it; undefined when a
+   * step has written that entry, so that older records may be gone. Reads the disk as {@link get}
+   * does.
    */
   existedBefore(key: Uint8Array, version: number): boolean | undefined;
   /** Removes a key that exists. */
@@ -98,9 +99,14 @@ export interface StoreEngine extends StoreReads {
   onWritten(listener: (written: WrittenTable) => void): void;
   /**
    * Whether a flush point that drains would free room worth the writing: sweeps are under way, or
-   * deletes are left. A function of the newest manifest, and so of the node.
+   * deletes are left. Depends on how far the steps of this node are.
    */
   readonly wantsDrain: boolean;
+  /**
+   * Whether any flush point would free room worth it: that of tables which only the manifest before
+   * the newest names.
+   */
+  readonly wantsFlush: boolean;
   /** Records in all tables, about: each copy of a key counts, and so does a delete. */
   readonly recordsAbout: number;
   /** Number of frozen tables that are not written yet. */
@@ -129,7 +135,7 @@ export interface StoreEngine extends StoreReads {
  * apart: a restored state is built in a new one, and the old one goes once its views are released.
  */
 export interface StoreFactory {
-  /** Opens the store in a directory, empty when that holds no manifest. @throws CairnError CORRUPT */
+  /** Opens a directory's store, empty when that holds no manifest. @throws CairnError CORRUPT */
   open(directory: string): Promise<StoreEngine>;
   /** Begins a new store in a new directory; the caller opens it once it is finished. */
   build(directory: string): Promise<StoreBuilder>;

@@ -10,7 +10,7 @@ import { type Manifest, manifestName } from "./levels/manifest.js";
 import { findStates } from "./levels/open_directory.js";
 import { OpenTables } from "./levels/open_tables.js";
 import { Removals } from "./levels/removals.js";
-import { recordsAbout, wantsDrain } from "./levels/shape.js";
+import { recordsAbout, supersededBytes, wantsDrain } from "./levels/shape.js";
 import { StoreReader } from "./levels/store_reader.js";
 import { ArenaPool } from "./memory/arena_pool.js";
 import { MemoryTable } from "./memory/memory_table.js";
@@ -161,7 +161,11 @@ export class Store implements StoreEngine {
   }
 
   get wantsDrain(): boolean {
-    return wantsDrain(this.manifest);
+    return wantsDrain(this.manifest, this.#active.held);
+  }
+
+  get wantsFlush(): boolean {
+    return this.#previous !== undefined && supersededBytes(this.#previous.manifest, this.manifest) > this.flushBytes;
   }
 
   get recordsAbout(): number {
@@ -176,20 +180,16 @@ export class Store implements StoreEngine {
   // Reads
 
   get(key: Uint8Array): LiveRecord | undefined {
-    return this.#guarded(() => this.#reader.get(key));
+    return this.#reader.get(key);
   }
 
-  *range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
-    try {
-      yield* this.#reader.range(start, end);
-    } catch (error) {
-      throw this.#noted(error);
-    }
+  range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
+    return this.#reader.range(start, end);
   }
 
   existedBefore(key: Uint8Array, version: number): boolean | undefined {
     if (version <= this.flushed.index) return undefined;
-    return this.#guarded(() => this.#newReader(version - 1).get(key) !== undefined);
+    return this.#newReader(version - 1).get(key) !== undefined;
   }
 
   // Writes
@@ -266,7 +266,7 @@ export class Store implements StoreEngine {
     const memory = [this.#active, ...this.#frozen];
     const levels = this.#levels;
     const reader = this.#newReader(position.index);
-    return new PinnedView(position, reader, [levels, ...memory], (error) => this.#noted(error));
+    return new PinnedView(position, reader, [levels, ...memory]);
   }
 
   // The end
@@ -303,7 +303,7 @@ export class Store implements StoreEngine {
 
   #newReader(atVersion?: number): StoreReader {
     const memory = [this.#active.held, ...this.#frozen.map(({ held }) => held)];
-    return new StoreReader(memory, this.#levels, atVersion);
+    return new StoreReader(memory, this.#levels, (error) => this.#noted(error), atVersion);
   }
 
   /** Puts a step's manifest in force. */
@@ -348,14 +348,6 @@ export class Store implements StoreEngine {
       }
       // A load that is begun is waited for: its tables are retained no longer than that.
       loading = round < PREPARE_ROUNDS ? this.#loading(keys) : undefined;
-    }
-  }
-
-  #guarded<Result>(read: () => Result): Result {
-    try {
-      return read();
-    } catch (error) {
-      throw this.#noted(error);
     }
   }
 

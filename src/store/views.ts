@@ -35,26 +35,16 @@ export class PinnedView implements StoreView {
     readonly position: LogPosition,
     private readonly reader: StoreReader,
     private readonly parts: readonly Retained[],
-    /** Notes an error of a read, and returns it. */
-    private readonly noted: (error: unknown) => unknown,
   ) {
     for (const part of parts) part.retain();
   }
 
   get(key: Uint8Array): LiveRecord | undefined {
-    try {
-      return this.reader.get(key);
-    } catch (error) {
-      throw this.noted(error);
-    }
+    return this.reader.get(key);
   }
 
-  *range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
-    try {
-      yield* this.reader.range(start, end);
-    } catch (error) {
-      throw this.noted(error);
-    }
+  range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
+    return this.reader.range(start, end);
   }
 
   release(): void {

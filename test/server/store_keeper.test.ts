@@ -7,16 +7,16 @@ import { ManualClock, manyTurns } from "../support/conditions.js";
 
 /** A node whose store wants so many flush points, and its keeper on a clock of the test's own. */
 function keeperOf(wanted: number) {
-  const state = { role: "leader", wanted, charge: 0, proposals: 0, refusals: 0 };
+  const state = { role: "leader", wanted, drains: true, charge: 0, proposals: 0, refusals: 0 };
   const node = {
     raft: state,
     machine: {
       get upkeep() {
-        return { isWanted: state.wanted > 0, charge: state.charge };
+        return { isWanted: state.wanted > 0, drains: state.drains, charge: state.charge };
       },
     },
     async propose(data: Uint8Array) {
-      expect(decodeCommand(data)?.operation).toMatchObject({ case: "store", value: { drain: true } });
+      expect(decodeCommand(data)?.operation).toMatchObject({ case: "store", value: { drain: state.drains } });
       state.proposals++;
       if (state.refusals-- > 0) throw new CairnError("NOT_LEADER", "another node leads");
       state.wanted--;
@@ -44,6 +44,13 @@ test("an idle leader asks for flush points as long as its store wants them", asy
   expect(state.proposals).toBeGreaterThan(0);
   await pass(3 * limits.storeLookMs);
   expect(state).toMatchObject({ proposals: 3, wanted: 0 });
+});
+
+test("a flush point that need not drain does not", async () => {
+  const { state, pass } = keeperOf(1);
+  state.drains = false;
+  await pass(limits.storeIdleMs + 2 * limits.storeLookMs);
+  expect(state).toMatchObject({ proposals: 1, wanted: 0 });
 });
 
 test("writes put off the flush points of an idle leader", async () => {

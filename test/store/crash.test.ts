@@ -157,6 +157,9 @@ describe("a step", () => {
         });
         expect(store.damaged.aborted).toBe(kind === "datasync");
         await store.close();
+        const again = await open(fs);
+        await follow(again, reference, (each) => each.settled(1));
+        await again.close();
         expectFilesOf(fs, reference);
       }
     },

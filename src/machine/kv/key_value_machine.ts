@@ -16,8 +16,10 @@ export interface KeyRangeOptions {
 
 /** Says whether a store wants a flush point although nothing is written. */
 export interface StoreUpkeep {
-  /** Whether a flush point that drains would free room, and nothing is being written to tables. */
+  /** Whether a flush point would free room, and nothing is being written to tables. */
   readonly isWanted: boolean;
+  /** Whether it must drain for that. */
+  readonly drains: boolean;
   /** Bytes written since the last flush point: it stays as it is while nothing is written. */
   readonly charge: number;
 }

@@ -4,11 +4,13 @@ import { boundsOf } from "../kv/txn/key_span.js";
 import { keyspace, RowEncoder, spaceStart } from "./keyspaces.js";
 import type { StoreState } from "./store_state.js";
 
+/** One for all batches: its buffers take longer to make than a batch to look at. */
+const rows = new RowEncoder();
+
 /** The rows that a batch of commands will read. */
 export class BatchReads {
   readonly #keys: Uint8Array[] = [];
   readonly #spans: { readonly start: Uint8Array; readonly end: Uint8Array }[] = [];
-  readonly #rows = new RowEncoder();
   /** Whether a put looks at its key: a lease may exist by then. */
   #putsLook: boolean;
 
@@ -25,7 +27,7 @@ export class BatchReads {
     if (requestId !== undefined) this.#retry(requestId.clientId, Number(requestId.sequence));
     switch (operation.case) {
       case "put":
-        if (this.#putsLook) this.#key(operation.value.key);
+        if (this.#putsLook || operation.value.leaseId !== 0n) this.#key(operation.value.key);
         break;
       case "delete":
       case "get":
@@ -78,12 +80,12 @@ export class BatchReads {
   }
 
   #key(key: Uint8Array): void {
-    this.#keys.push(Uint8Array.prototype.slice.call(this.#rows.key(key)));
+    this.#keys.push(Uint8Array.prototype.slice.call(rows.key(key)));
   }
 
   #span(keys: KeySpan): void {
     const { start, end } = boundsOf(keys);
-    const row = (bytes: Uint8Array) => Uint8Array.prototype.slice.call(this.#rows.key(bytes));
+    const row = (bytes: Uint8Array) => Uint8Array.prototype.slice.call(rows.key(bytes));
     this.#spans.push({ start: row(start), end: end === undefined ? spaceStart(keyspace.key + 1) : row(end) });
   }
 }

@@ -314,6 +314,8 @@ async function restoreState<Machine extends StateMachine>(
   const covered = newest?.index ?? 0;
   if (log.boundary.index > Math.max(covered, machine.appliedIndex)) throw hole(snapshots, log, covered);
   if (newest === undefined || machine.appliedIndex >= newest.index) return false;
+  // A state that is older than the snapshot is kept when the log leads on from it.
+  if (machine.appliedIndex > 0 && machine.appliedIndex >= log.boundary.index) return false;
   // An older snapshot serves as well when the log still reaches back to it.
   const usable = snapshots.list().filter((info) => info.index >= log.boundary.index);
   for (const info of usable) {

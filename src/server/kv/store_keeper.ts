@@ -70,7 +70,8 @@ export class StoreKeeper {
   async #ask(): Promise<void> {
     this.#isAsking = true;
     try {
-      await this.node.propose(encodeCommand({ operation: { case: "store", value: { drain: true } } }));
+      const { drains: drain } = this.node.machine.upkeep!;
+      await this.node.propose(encodeCommand({ operation: { case: "store", value: { drain } } }));
       // The flush point itself is no write.
       this.#charge = this.node.machine.upkeep!.charge;
       this.#asked++;

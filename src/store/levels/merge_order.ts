@@ -31,10 +31,33 @@ export class MergeOrder<Each extends Source> {
 
   /** Puts a source at its place. */
   insert(source: Each): void {
+    this.#sources.unshift(source);
+    this.placeFirst();
+  }
+
+  /** Puts the first source, which has moved to its next record, at its place. */
+  placeFirst(): void {
     const sources = this.#sources;
-    let at = 0;
-    while (at < sources.length && comesBefore(sources[at]!, source)) at += 1;
-    sources.splice(at, 0, source);
+    const source = sources[0]!;
+    let at = 1;
+    while (at < sources.length && comesBefore(sources[at]!, source)) {
+      sources[at - 1] = sources[at]!;
+      at += 1;
+    }
+    sources[at - 1] = source;
+  }
+
+  /** Removes the first source. */
+  dropFirst(): void {
+    this.#sources.shift();
+  }
+
+  /**
+   * Whether the first source is the only one whose record has the lowest key. There is a first one.
+   */
+  get isFirstAlone(): boolean {
+    const [first, second] = this.#sources;
+    return second === undefined || second.reader.compareTo(first!.reader) !== 0;
   }
 
   /** Takes the sources whose record has the lowest key, newest first, into `taken`. */

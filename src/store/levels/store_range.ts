@@ -15,7 +15,10 @@ interface SpanSource extends Source {
   advance(): boolean;
 }
 
-/** Yields the keys of a span that exist, in ascending order. */
+/**
+ * Yields the keys of a span that exist, in ascending order. `noted`: notes an error of a read, and
+ * returns it.
+ */
 export function* rangeOf(
   memory: readonly MemoryTable[],
   levels: Levels,
@@ -23,7 +26,38 @@ export function* rangeOf(
   atVersion: number,
   start: Uint8Array,
   end: Uint8Array | undefined,
+  noted: (error: unknown) => unknown,
 ): Iterable<LiveRecord> {
+  try {
+    const order = orderOf(memory, levels, atVersion, start, end);
+    const taken: SpanSource[] = [];
+    for (let first = order.first; first !== undefined; first = order.first) {
+      if (order.isFirstAlone) {
+        taken.length = 0;
+        taken.push(first);
+        const record = liveRecord(taken, floors);
+        if (record !== undefined) yield record;
+        if (first.advance()) order.placeFirst();
+        else order.dropFirst();
+      } else {
+        order.takeEqual(taken);
+        const record = liveRecord(taken, floors);
+        if (record !== undefined) yield record;
+        for (const source of taken) if (source.advance()) order.insert(source);
+      }
+    }
+  } catch (error) {
+    throw noted(error);
+  }
+}
+
+function orderOf(
+  memory: readonly MemoryTable[],
+  levels: Levels,
+  atVersion: number,
+  start: Uint8Array,
+  end: Uint8Array | undefined,
+): MergeOrder<SpanSource> {
   const order = new MergeOrder<SpanSource>();
   let age = 0;
   const add = (source: SpanSource) => {
@@ -31,14 +65,7 @@ export function* rangeOf(
   };
   for (const table of memory) add(new MemorySource(table, table.cursor(start, end, atVersion), age++));
   for (const run of levels.runs) add(new RunSource(run, start, end, age++));
-
-  const taken: SpanSource[] = [];
-  while (order.length > 0) {
-    order.takeEqual(taken);
-    const record = liveRecord(taken, floors);
-    if (record !== undefined) yield record;
-    for (const source of taken) if (source.advance()) order.insert(source);
-  }
+  return order;
 }
 
 /** Returns what the records of one key, the newest first, come to. */

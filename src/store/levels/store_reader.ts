@@ -28,6 +28,8 @@ export class StoreReader implements StoreReads {
     /** Newest first. */
     private readonly memory: readonly MemoryTable[],
     private readonly levels: Levels,
+    /** Notes an error of a read, and returns it. */
+    private readonly noted: (error: unknown) => unknown,
     private readonly atVersion = Number.MAX_SAFE_INTEGER,
   ) {
     const floors = [...levels.manifest.floors, ...memory.flatMap((table) => table.floors)];
@@ -46,7 +48,7 @@ export class StoreReader implements StoreReads {
   }
 
   range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
-    return rangeOf(this.memory, this.levels, this.#floors, this.atVersion, start, end);
+    return rangeOf(this.memory, this.levels, this.#floors, this.atVersion, start, end, this.noted);
   }
 
   /** Whether a key existed before it was written to the newest memory table, as far as memory tells. */
@@ -107,11 +109,15 @@ export class StoreReader implements StoreReads {
     const { runs, manifest } = this.levels;
     if (runs.length === 0) return false;
     const hash = filterHash(manifest.rules, key);
-    for (const run of runs) {
-      const record = run.tableFor(key)?.find(key, hash);
-      if (record === undefined) continue;
-      if (this.#isDead(key, record.version)) return false;
-      if (this.#take(record, state, true)) return true;
+    try {
+      for (const run of runs) {
+        const record = run.tableFor(key)?.find(key, hash);
+        if (record === undefined) continue;
+        if (this.#isDead(key, record.version)) return false;
+        if (this.#take(record, state, true)) return true;
+      }
+    } catch (error) {
+      throw this.noted(error);
     }
     return false;
   }

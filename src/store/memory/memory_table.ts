@@ -39,6 +39,8 @@ interface PlacedFloor extends Floor {
 export class MemoryTable extends MemoryRecords {
   /** Bytes of the records written, as {@link chargeOf} counts them. */
   charge = 0;
+  /** Deletes written that older tables need, those that were taken back included. */
+  deletes = 0;
   #arena: Arena;
   readonly #pool: ArenaPool;
   /** Place of the next record. */
@@ -167,6 +169,7 @@ export class MemoryTable extends MemoryRecords {
     this.#last = place;
     this.#end = place + RECORD_UNITS + ((value.length + 7) >>> 3);
     this.charge += chargeOf(key.length, value.length);
+    if (combined === deleted) this.deletes += 1;
     return olderKind;
   }
 

@@ -12,7 +12,7 @@ export interface StepRunner {
   readonly progress: number;
   /** Tells whether writers wait for the step under way, which then leaves all pacing. */
   hurry(isUrgent: boolean): void;
-  /** Ends the runner, which has no step under way. */
+  /** Ends the runner. A step that is still under way changes nothing any more on return. */
   close(): Promise<void>;
 }
 
@@ -20,9 +20,17 @@ export interface StepRunner {
 export type MakeRunner = (fs: FileSystem, directory: string) => StepRunner;
 
 /** Carries steps out on the calling thread, between other events: for simulators and tests. */
-export const inlineRunner: MakeRunner = (fs, directory) => ({
-  run: (task) => executeStep({ fs, directory }, task),
-  progress: 1,
-  hurry() {},
-  close: async () => {},
-});
+export const inlineRunner: MakeRunner = (fs, directory) => {
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    run(task) {
+      const step = executeStep({ fs, directory }, task);
+      last = step.catch(() => undefined);
+      return step;
+    },
+    progress: 1,
+    hurry() {},
+    // As after a crash, another store may be opened in the directory then.
+    close: () => last.then(() => undefined),
+  };
+};

@@ -46,26 +46,32 @@ export class SweepAdvance {
 
   /** Returns whether the inputs are at their end. */
   async #merge(): Promise<boolean> {
+    const order = this.#order;
     const taken: RunCursor[] = [];
-    for (;;) {
-      const { first } = this.#order;
-      if (first === undefined) return true;
+    for (let first = order.first; first !== undefined; first = order.first) {
       if (stopsSweep(this.manifest.rules, this.budget.readBytes, this.#output.isBetweenTables)) return false;
       if (first.untouched !== undefined && this.#isMoved(first)) {
         this.#output.move(first.untouched);
-        this.#order.takeEqual(taken);
-        if (first.pass()) this.#order.insert(first);
+        if (first.pass()) order.placeFirst();
+        else order.dropFirst();
         continue;
       }
-      this.#order.takeEqual(taken);
+      const isAlone = order.isFirstAlone;
+      if (isAlone) taken.splice(0, taken.length, first);
+      else order.takeEqual(taken);
       for (const cursor of taken) if (cursor.untouched !== undefined) await cursor.touch();
       const adding = this.#add(taken);
       if (adding !== undefined) await adding;
       for (const cursor of taken) {
         const moving = cursor.advance();
-        if (moving === true || (moving !== false && (await moving))) this.#order.insert(cursor);
+        const isThere = moving === true || (moving !== false && (await moving));
+        if (!isAlone) {
+          if (isThere) order.insert(cursor);
+        } else if (isThere) order.placeFirst();
+        else order.dropFirst();
       }
     }
+    return true;
   }
 
   /** Whether the first source's untouched table is taken over as it is. */

@@ -4,7 +4,7 @@ import { recordKind, type StoreRecord } from "../../../src/store/record.js";
 import { RECORD_HEAD_BYTES } from "../../../src/store/rules/v1.js";
 import { filterHash } from "../../../src/store/tables/filter.js";
 import { TABLE_FOOTER_BYTES, TABLE_HEADER_BYTES, type TableInfo } from "../../../src/store/tables/format.js";
-import { TableRange } from "../../../src/store/tables/range.js";
+import { loadRange, TableRange } from "../../../src/store/tables/range.js";
 import type { Table } from "../../../src/store/tables/table.js";
 import type { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import { Random } from "../../support/random.js";
@@ -92,6 +92,24 @@ describe("damage of a table is told, and never gives a wrong record or hides one
       fs.flipBit(PATH, offset, offset % 8);
     }
     expect(told).toBe(Math.ceil((blocksEnd - TABLE_HEADER_BYTES) / 3));
+  });
+
+  test("a changed bit in the part of a long range that is read past the cache, or loaded", async () => {
+    const records = randomRecords(new Random(3), 150, 600);
+    const texts = records.map(textOf);
+    const fs = storeDisk();
+    const info = await writeTable(fs, records, { rules });
+    const { index } = await openTable(fs, info, { rules });
+    const end = index.start(index.blocks);
+    expect(end).toBeGreaterThan(30_000);
+    for (let offset = 18_000; offset < end; offset += 211) {
+      fs.flipBit(PATH, offset, offset % 8);
+      const table = await openTable(fs, info, { rules });
+      expect(answer(() => rest(new TableRange(table, START, undefined)))).toBe("damaged");
+      await expect(loadRange(table, START, undefined, end)).rejects.toThrow("its checksum does not match");
+      fs.flipBit(PATH, offset, offset % 8);
+    }
+    expect(rest(new TableRange(await openTable(fs, info, { rules }), START, undefined))).toEqual(texts);
   });
 
   test("a change that a CRC-32 cannot see, once a merge reads it", async () => {

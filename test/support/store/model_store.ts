@@ -218,6 +218,10 @@ export class ModelStore implements StoreEngine {
     return false;
   }
 
+  get wantsFlush(): boolean {
+    return false;
+  }
+
   get recordsAbout(): number {
     return [...this.#chains.keys()].filter((name) => this.#at(name, this.#journal.length) !== undefined).length;
   }
