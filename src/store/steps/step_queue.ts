@@ -134,14 +134,10 @@ export class StepQueue {
       } catch (error) {
         if (this.#isClosed) return false;
         if (isShortage(error)) {
-<<<<<<< HEAD
-          this.logger.warn({ err: error, index: position.index }, "no room to write the state's table: trying again");
-=======
           this.logger.warn({ err: error, index: position.index }, "no room to write the state's table: trying again");
           // Whoever waits says so, and asks again.
           this.#shortage = error;
           this.#rejectAll(error);
->>>>>>> store
           await this.#pause();
           if (this.#isClosed) return false;
           continue;
