@@ -101,7 +101,9 @@ export class DocumentShell {
   async close(): Promise<void> {
     await this.bash.kill();
     await Promise.all(
-      [this.directory, `${this.directory}.bin`, `${this.directory}.step`].map((path) => rm(path, { recursive: true, force: true })),
+      [this.directory, `${this.directory}.bin`, `${this.directory}.step`].map((path) =>
+        rm(path, { recursive: true, force: true }),
+      ),
     );
   }
 
