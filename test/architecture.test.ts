@@ -90,6 +90,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "storage/wal": [],
   "storage/snapshots": [],
   "machine/kv": [],
+  "machine/kv/hot": [],
   "machine/kv/effects": [],
   "machine/kv/leases": ["machine/kv/effects"],
   "machine/kv/txn": ["machine/kv/effects", "machine/kv/leases"],

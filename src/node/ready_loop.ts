@@ -47,7 +47,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    * rejects.
    */
   #loading: Promise<void> | undefined;
-  /** Entries being applied in parallel with the loop, once the machine is prepared. Never rejects. */
+  /** Applies entries in parallel with the loop, once the machine is prepared. Never rejects. */
   #applying: Promise<void> | undefined;
   /** Failure of work in parallel with the loop. */
   #failure: { readonly error: unknown } | undefined;

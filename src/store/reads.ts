@@ -68,7 +68,8 @@ export interface StoreEngine extends StoreReads {
   putOnly(key: Uint8Array, value: Uint8Array, version: number, created: number, tag: number): void;
   /**
    * Returns whether a key existed just before the entry at `version` wrote it; undefined when a
-   * step has written that entry, so that older records may be gone. Reads the disk as {@link get} does.
+   * step has written that entry, so that older records may be gone. Reads the disk as {@link get}
+   * does.
    */
   existedBefore(key: Uint8Array, version: number): boolean | undefined;
   /** Removes a key that exists. */
@@ -111,8 +112,8 @@ export interface StoreEngine extends StoreReads {
   /** Number of frozen tables that are not written yet. */
   readonly frozen: number;
   /**
-   * Waits until at most `most` frozen tables are left, and, if that is above 0, a moment while
-   * writes come faster than steps proceed; undefined when there is nothing to wait for.
+   * Waits until at most `most` frozen tables are left, and, if that is above 0, a moment while writes
+   * come faster than steps proceed; undefined when there is nothing to wait for.
    */
   settled(most: number): Promise<void> | undefined;
   /** Loads the pages that reads of these keys will need; undefined when memory has them all. */
@@ -134,10 +135,7 @@ export interface StoreEngine extends StoreReads {
  * apart: a restored state is built in a new one, and the old one goes once its views are released.
  */
 export interface StoreFactory {
-  /**
-   * Opens the store in a directory, empty when that holds no manifest.
-   * @throws CairnError CORRUPT
-   */
+  /** Opens a directory's store, empty when that holds no manifest. @throws CairnError CORRUPT */
   open(directory: string): Promise<StoreEngine>;
   /** Begins a new store in a new directory; the caller opens it once it is finished. */
   build(directory: string): Promise<StoreBuilder>;

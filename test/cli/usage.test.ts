@@ -46,6 +46,7 @@ describe("cairn --help", () => {
         "--config",
         "CAIRN_SNAPSHOT_ENTRIES",
         "--trailing-log-bytes",
+        "--state <kind>",
         "--lost-disk",
         "--heal-timeout-ms",
         "--json",

@@ -42,7 +42,7 @@ export function applyEntries(
   return results;
 }
 
-/** Applies one entry, and leaves the changes of the sessions to the next {@link SessionTable.flush}. */
+/** Applies one entry. {@link SessionTable.flush} writes what this changes in the sessions. */
 export function applyEntry(
   { type, index }: Entry,
   command: Command | undefined,

@@ -5,17 +5,17 @@ import { openStoreMachine } from "../../machine/store/open_machine.js";
 import type { MachineOpener } from "../../node/options.js";
 import type { StateKind } from "./state_kind.js";
 
-type Place = Parameters<MachineOpener<KeyValueMachine>>[0];
+type StatePlace = Parameters<MachineOpener<KeyValueMachine>>[0];
 
 /** Opens the key-value machine on LMDB for a node, and checks its payloads. */
 export const openKeyValueMachine: MachineOpener<KeyValueMachine> = Object.assign(
-  ({ directory, trustDisk }: Place) => LmdbMachine.open({ directory, trust: trustDisk ? "auto" : "rebuild" }),
+  ({ directory, trustDisk }: StatePlace) => LmdbMachine.open({ directory, trust: trustDisk ? "auto" : "rebuild" }),
   { checkPayload: checkKeyValuePayload },
 );
 
 /** Opens the key-value machine on Cairn's own store for a node, and checks its payloads. */
 export const openKeyValueStore: MachineOpener<KeyValueMachine> = Object.assign(
-  (place: Place) => openStoreMachine(place),
+  (place: StatePlace) => openStoreMachine(place),
   { checkPayload: checkKeyValuePayload },
 );
 
