@@ -43,6 +43,8 @@ export class StepQueue {
   #working: Promise<void> | undefined;
   #waiters: { readonly most: number; resolve(): void; reject(error: Error): void }[] = [];
   #failure: Error | undefined;
+  /** No room for the step under way, which is tried again. */
+  #shortage: Error | undefined;
   #isClosed = false;
   #wake: () => void = () => {};
 
@@ -68,10 +70,13 @@ export class StepQueue {
     this.#working ??= this.#work();
   }
 
-  /** Waits until at most `most` tables are left; undefined when there is nothing to wait for. */
+  /**
+   * Waits until at most `most` tables are left; undefined when there is nothing to wait for. Does
+   * not wait for room. @throws CairnError DISK_FULL, BUSY when the step under way has none
+   */
   settled(most: number): Promise<void> | undefined {
     if (this.#frozen.length <= most) return undefined;
-    const ended = this.#failure ?? (this.#isClosed ? closed() : undefined);
+    const ended = this.#failure ?? (this.#isClosed ? closed() : this.#shortage);
     if (ended !== undefined) return Promise.reject(ended);
     return new Promise((resolve, reject) => {
       this.#waiters.push({ most, resolve, reject });
@@ -102,9 +107,7 @@ export class StepQueue {
   async #work(): Promise<void> {
     try {
       for (let frozen = this.#frozen[0]; frozen !== undefined && !this.#isClosed; frozen = this.#frozen[0]) {
-        const result = await this.#step(frozen);
-        if (result === undefined || this.#isClosed) return;
-        await this.owner.publish(frozen, result);
+        if (!(await this.#step(frozen))) return;
         this.#frozen.shift();
         this.runner.hurry(this.#frozen.length > 1);
         this.#tell();
@@ -116,18 +119,27 @@ export class StepQueue {
     }
   }
 
-  /** Carries a step out; undefined when the store was closed meanwhile. */
-  async #step({ memory, position, note, drain }: FrozenTable): Promise<StepOutcome | undefined> {
+  /** Carries a step out, and publishes what it made. Returns false when the store was closed meanwhile. */
+  async #step(frozen: FrozenTable): Promise<boolean> {
+    const { memory, position, note, drain } = frozen;
     const { manifest, findsCreated } = this.owner;
+    let outcome: StepOutcome | undefined;
     for (let attempt = 1; ; ) {
       try {
-        return await this.runner.run({ manifest, table: memory.share(), position, note, drain, findsCreated });
+        outcome ??= await this.runner.run({ manifest, table: memory.share(), position, note, drain, findsCreated });
+        if (this.#isClosed) return false;
+        await this.owner.publish(frozen, outcome);
+        this.#shortage = undefined;
+        return !this.#isClosed;
       } catch (error) {
-        if (this.#isClosed) return undefined;
+        if (this.#isClosed) return false;
         if (isShortage(error)) {
           this.logger.warn({ error, index: position.index }, "no room to write the state's table: trying again");
+          // Whoever waits says so, and asks again.
+          this.#shortage = error;
+          this.#rejectAll(error);
           await this.#pause();
-          if (this.#isClosed) return undefined;
+          if (this.#isClosed) return false;
           continue;
         }
         const isFinal = hasCode(error, "CORRUPT") || hasCode(error, "STORAGE_FAILED");

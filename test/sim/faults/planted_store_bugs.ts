@@ -188,15 +188,15 @@ const bugs: readonly StoreBug[] = [
     patches: [
       {
         file: "src/store/steps/step_queue.ts",
-        find: "        return await this.runner.run({ manifest, table",
+        find: "        outcome ??= await this.runner.run({ manifest, table",
         replace:
-          "        const more = this.#failed ?? 0;\n        return await this.runner.run({ manifest: { ...manifest, nextTable: manifest.nextTable + more }, table",
+          "        const more = this.#failed;\n        outcome ??= await this.runner.run({ manifest: { ...manifest, nextTable: manifest.nextTable + more }, table",
       },
       {
         file: "src/store/steps/step_queue.ts",
-        find: "        if (this.#isClosed) return undefined;\n        if (isShortage(error)) {",
+        find: "        if (this.#isClosed) return false;\n        if (isShortage(error)) {",
         replace:
-          "        if (this.#isClosed) return undefined;\n        this.#failed += 1;\n        if (isShortage(error)) {",
+          "        if (this.#isClosed) return false;\n        this.#failed += 1;\n        if (isShortage(error)) {",
       },
       {
         file: "src/store/steps/step_queue.ts",
