@@ -59,7 +59,7 @@ test.each([1, 2, 3])("a view stays as it was captured, and only then do its file
   await again.close();
 });
 
-test("a range of a view goes on while the state changes", async () => {
+test("a range of a view continues while the state changes", async () => {
   const fs = new FaultyFileSystem(["/data"]);
   const store = await Store.open(directory, { fs, rules: tinyRules });
   const random = new Random(4);

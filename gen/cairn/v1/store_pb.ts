@@ -147,7 +147,7 @@ export type StoreTable = Message<"cairn.v1.StoreTable"> & {
   records: bigint;
 
   /**
-   * How many of the records are deletes.
+   * Number of the records that are deletes.
    *
    * @generated from field: uint64 deletes = 5;
    */
@@ -232,7 +232,7 @@ export type StoreSweep = Message<"cairn.v1.StoreSweep"> & {
   level: number;
 
   /**
-   * How many of the level's oldest runs it reads.
+   * Number of the level's oldest runs that it reads.
    *
    * @generated from field: uint32 inputs = 2;
    */

@@ -15,7 +15,10 @@ export interface Run {
 export interface Sweep {
   readonly level: number;
   readonly inputs: number;
-  /** Whether it reads the base, too, and makes the next base. Otherwise it makes a run of the next level. */
+  /**
+   * Whether it reads the base, too, and makes the next base. Otherwise it makes a run of the next
+   * level.
+   */
   readonly toBase: boolean;
   /** Tables made so far. They hold the keys below the inputs' low bound. */
   readonly output: readonly TableInfo[];

@@ -51,7 +51,9 @@ export class StoreReader implements StoreReads {
     return rangeOf(this.memory, this.levels, this.#floors, this.atVersion, start, end, this.noted);
   }
 
-  /** Whether a key existed before it was written to the newest memory table, as far as memory tells. */
+  /**
+   * Whether a key existed before it was written to the newest memory table, as far as memory tells.
+   */
   existsBelow(key: Uint8Array): Existed {
     for (let at = 1; at < this.memory.length; at++) {
       const table = this.memory[at]!;

@@ -4,8 +4,8 @@ import { executeStep, type StepOutcome, type StepTask } from "./step.js";
 /** Carries out the steps of one store, one at a time. */
 export interface StepRunner {
   /**
-   * @throws CairnError DISK_FULL and BUSY: try again at any time. CORRUPT, STORAGE_FAILED: the store
-   * cannot go on. Any other error: the attempt is lost, the next one may succeed.
+   * @throws CairnError DISK_FULL and BUSY: try again at any time. CORRUPT, STORAGE_FAILED: the
+   * store cannot go on. Any other error: the attempt is lost, the next one may succeed.
    */
   run(task: StepTask): Promise<StepOutcome>;
   /** Share of the step under way that is done, from 0 to 1, about. */

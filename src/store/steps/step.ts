@@ -35,8 +35,8 @@ export interface StepOutcome {
 }
 
 /**
- * Carries a step out: writes the frozen table, advances the sweeps, and publishes the next manifest,
- * durably. May be repeated after it has failed anywhere: it makes the same files.
+ * Carries a step out: writes the frozen table, advances the sweeps, and publishes the next
+ * manifest, durably. May be repeated after it has failed anywhere: it makes the same files.
  */
 export async function executeStep(world: StepWorld, task: StepTask): Promise<StepOutcome> {
   const { manifest, position } = task;

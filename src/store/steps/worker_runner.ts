@@ -104,7 +104,7 @@ export class WorkerRunner implements StepRunner {
     });
   }
 
-  /** Returns the rate for a step that begins now: the last flush was filled since the one before. */
+  /** Returns the rate for a step that begins now: a table was filled since the one before began. */
   #rate(flushBytes: number): number {
     const nowMs = performance.now();
     const filledMs = nowMs - (this.#startedMs ?? Number.NEGATIVE_INFINITY);
