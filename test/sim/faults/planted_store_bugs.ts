@@ -120,8 +120,8 @@ const bugs: readonly StoreBug[] = [
     patches: [
       {
         file: "src/store/store.ts",
-        find: "new PinnedView(position, reader, [levels, ...memory], (error) => this.#noted(error));",
-        replace: "new PinnedView(position, reader, levels === undefined ? [] : memory, (error) => this.#noted(error));",
+        find: "new PinnedView(position, reader, [levels, ...memory]);",
+        replace: "new PinnedView(position, reader, levels === undefined ? [] : memory);",
       },
     ],
   },
