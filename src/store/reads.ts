@@ -112,8 +112,8 @@ export interface StoreEngine extends StoreReads {
   /** Number of frozen tables that are not written yet. */
   readonly frozen: number;
   /**
-   * Waits until at most `most` frozen tables are left, and, if that is above 0, a moment while writes
-   * come faster than steps proceed; undefined when there is nothing to wait for.
+   * Waits until at most `most` frozen tables are left, and, if that is above 0, a moment while
+   * writes come faster than steps proceed; undefined when there is nothing to wait for.
    */
   settled(most: number): Promise<void> | undefined;
   /** Loads the pages that reads of these keys will need; undefined when memory has them all. */
