@@ -10,6 +10,7 @@ export type {
   KeyRange,
   KeyRangeOptions,
   KeyValueMachine,
+  StoreUpkeep,
 } from "./machine/kv/key_value_machine.js";
 export type { StoredLease } from "./machine/kv/leases/lease_store.js";
 export type { KeyEntry, KeyRecord } from "./machine/kv/record_store.js";
