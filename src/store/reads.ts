@@ -114,7 +114,10 @@ export interface StoreEngine extends StoreReads {
   /**
    * Waits until at most `most` frozen tables are left, and, if that is above 0, a moment while
    * writes come faster than steps proceed; undefined when there is nothing to wait for.
+<<<<<<< HEAD
    * @throws CairnError DISK_FULL, BUSY when the step under way has no room
+=======
+>>>>>>> store
    */
   settled(most: number): Promise<void> | undefined;
   /** Loads the pages that reads of these keys will need; undefined when memory has them all. */

@@ -321,7 +321,12 @@ export class Store implements StoreEngine {
       this.#removals.add(manifestName(before.manifest.position));
     }
     before?.release();
-    for (const listener of this.#listeners) listener({ position: frozen.position, created });
+    try {
+      for (const listener of this.#listeners) listener({ position: frozen.position, created });
+    } catch (error) {
+      // The manifest is in force: this step must not be repeated.
+      this.#fail(CairnError.from(error));
+    }
   }
 
   #loading(keys: readonly Uint8Array[]): Promise<void> | undefined {

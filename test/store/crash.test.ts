@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { Store } from "../../src/store/store.js";
 import { type CallKind, FaultyFileSystem, type Keep } from "../support/disk/faulty_fs.js";
@@ -165,14 +166,26 @@ describe("a step", () => {
     },
   );
 
-  test("that finds the disk full waits until there is room", async () => {
+  test("that finds the disk full is tried again until there is room, and those who wait are told", async () => {
     const random = new Random(10);
     const reference = await referenceOf(drawLog(random, 300));
     const fs = new FaultyFileSystem(["/data"]);
     const store = await open(fs);
     fs.capacityBytes = 9_000;
-    const following = follow(store, reference, (each) => each.settled(1));
-    await expect.poll(() => store.frozen).toBe(2);
+    let refusals = 0;
+    const untilRoom = async (each: Store): Promise<void> => {
+      while (each.frozen > 1) {
+        await each.settled(1)?.catch((error) => {
+          if (error.code !== "DISK_FULL") throw error;
+          refusals += 1;
+        });
+        // The step that is tried again is told by a timer.
+        await nextTurn();
+      }
+    };
+    const following = follow(store, reference, untilRoom);
+    await expect.poll(() => refusals).toBeGreaterThan(0);
+    expect(store.frozen).toBe(2);
     await expect.poll(() => fs.calls.unlink).toBeGreaterThan(2);
     fs.capacityBytes = 1_000_000;
     await following;

@@ -119,10 +119,7 @@ export class StepQueue {
     }
   }
 
-  /**
-   * Carries a step out, and publishes what it made. Returns false when the store was closed
-   * meanwhile.
-   */
+  /** Carries a step out, and publishes its outcome; false when the store was closed meanwhile. */
   async #step(frozen: FrozenTable): Promise<boolean> {
     const { memory, position, note, drain } = frozen;
     const { manifest, findsCreated } = this.owner;
@@ -138,7 +135,7 @@ export class StepQueue {
         if (this.#isClosed) return false;
         if (isShortage(error)) {
           this.logger.warn({ err: error, index: position.index }, "no room to write the state's table: trying again");
-          // Those who wait report it, and ask again.
+          // Callers that wait report it, and ask again.
           this.#shortage = error;
           this.#rejectAll(error);
           await this.#pause();
