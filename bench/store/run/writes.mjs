@@ -4,6 +4,7 @@ import { keyspace } from "../../../dist/src/machine/store/keyspaces.js";
 import { workerRunner } from "../../../dist/src/store/steps/worker_runner.js";
 import { storeFactory } from "../../../dist/src/store/store.js";
 import { nodeFileSystem } from "../../../dist/src/system/fs.js";
+import { percentile } from "../../support/figures.mjs";
 import { anonymousBytes, cpu, cpuSince, diskBytes, writtenBytes } from "./counters.mjs";
 import { BATCH, KEY_BYTES, keyAt, overwritten, scattered } from "./keys.mjs";
 import { rulesFor } from "./subject.mjs";
@@ -22,6 +23,7 @@ async function applyMany(subject, count, make, { logged = false, sample = () => 
   const used = { main: 0, worker: 0, others: 0 };
   let ms = 0;
   let peak = 0;
+  subject.batchMicros = [];
   for (let done = 0; done < count; done += chunk) {
     const batches = make(subject.last + 1, Math.min(chunk, count - done));
     const before = cpu();
@@ -38,6 +40,7 @@ async function applyMany(subject, count, make, { logged = false, sample = () => 
   for (const [name, micros] of Object.entries(cpuSince(before))) used[name] += micros;
   sample();
   return {
+    batchMicros: percentile(subject.batchMicros, 0.5),
     mainMicros: used.main / count,
     workerMicros: used.worker / count,
     othersMicros: used.others / count,
@@ -120,19 +123,24 @@ export async function putIntoStore(subject, { count }) {
   const options = { fs: nodeFileSystem, rules: rulesFor(flushBytes), runner: workerRunner };
   const engine = await storeFactory(options).open(`${directory}/engine`);
   const row = (n) => Buffer.concat([Buffer.of(keyspace.key), keyAt(n)]);
-  const chunk = Math.floor(CHUNK_BYTES / subject.entryBytes);
+  const chunk = BATCH * Math.floor(CHUNK_BYTES / subject.entryBytes / BATCH);
   const next = overwritten(subject.keys, "random");
   let index = 0;
   let micros = 0;
   let counted = 0;
+  const times = [];
   for (let done = -warmPuts(subject); done < count; done += chunk) {
     const rows = Array.from({ length: chunk }, () => row(next()));
     const before = cpu();
-    for (let at = 0; at < chunk; at += 1) {
-      index += 1;
-      engine.putBlind(rows[at], entries.value, index, 0);
-      if (engine.isDue) engine.freeze({ index, term: 1 }, new Uint8Array(0), false);
-      if (at % BATCH === 0) await engine.settled(1);
+    for (let at = 0; at < chunk; at += BATCH) {
+      const batchStart = performance.now();
+      for (const key of rows.slice(at, at + BATCH)) {
+        index += 1;
+        engine.putBlind(key, entries.value, index, 0);
+        if (engine.isDue) engine.freeze({ index, term: 1 }, new Uint8Array(0), false);
+      }
+      if (done >= 0) times.push((1000 * (performance.now() - batchStart)) / BATCH);
+      await engine.settled(1);
     }
     const used = cpuSince(before);
     if (done >= 0) {
@@ -144,7 +152,7 @@ export async function putIntoStore(subject, { count }) {
   await engine.settled(0);
   await engine.crash();
   await nodeFileSystem.removeAll(`${directory}/engine`);
-  return { mainMicros: micros / counted };
+  return { batchMicros: percentile(times, 0.5), mainMicros: micros / counted };
 }
 
 /** Deletes all keys, and waits until the room is free, as a leader brings that about. */
