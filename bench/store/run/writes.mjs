@@ -10,8 +10,8 @@ import { rulesFor } from "./subject.mjs";
 
 /** Entries are made in chunks of so many bytes: outside of the time that counts, and soon garbage. */
 const CHUNK_BYTES = 4 << 20;
-/** Puts before those that count. */
-const WARM = 20_000;
+/** Flush sizes written before the puts that count: by then each table's memory was used once. */
+const WARM_FLUSHES = 4;
 /** A drained state is done with when its files are smaller than this, in flush sizes. */
 const DRAINED_FLUSHES = 2;
 const DRAIN_MS = 60_000;
@@ -77,7 +77,7 @@ async function writeMany(subject, count, make) {
 
 /** Makes all keys, in an order that jumps about. */
 export function fill(subject) {
-  const next = counted(scattered(subject.keys));
+  const next = each(scattered(subject.keys));
   return writeMany(subject, subject.keys, (first, count) => subject.entries.puts(first, count, next));
 }
 
@@ -92,7 +92,7 @@ export function overwrite(subject, { order, bytes }) {
 export async function put(subject, { count, withId }) {
   const next = overwritten(subject.keys, "random");
   const make = (first, some) => subject.entries.puts(first, some, next, { withId });
-  await applyMany(subject, Math.min(count, WARM), make);
+  await applyMany(subject, warmPuts(subject), make);
   const costs = await applyMany(subject, count, make);
   await subject.skipLog();
   return costs;
@@ -124,7 +124,8 @@ export async function putIntoStore(subject, { count }) {
   const next = overwritten(subject.keys, "random");
   let index = 0;
   let micros = 0;
-  for (let done = -chunk; done < count; done += chunk) {
+  let counted = 0;
+  for (let done = -warmPuts(subject); done < count; done += chunk) {
     const rows = Array.from({ length: chunk }, () => row(next()));
     const before = cpu();
     for (let at = 0; at < chunk; at += 1) {
@@ -134,18 +135,21 @@ export async function putIntoStore(subject, { count }) {
       if (at % BATCH === 0) await engine.settled(1);
     }
     const used = cpuSince(before);
-    if (done >= 0) micros += used.main;
+    if (done >= 0) {
+      micros += used.main;
+      counted += chunk;
+    }
     await new Promise((resolve) => setImmediate(resolve));
   }
   await engine.settled(0);
   await engine.crash();
   await nodeFileSystem.removeAll(`${directory}/engine`);
-  return { mainMicros: micros / (Math.ceil(count / chunk) * chunk) };
+  return { mainMicros: micros / counted };
 }
 
 /** Deletes all keys, and waits until the room is free, as a leader brings that about. */
 export async function deleteAll(subject) {
-  const next = counted(scattered(subject.keys));
+  const next = each(scattered(subject.keys));
   const costs = await applyMany(subject, subject.keys, (first, count) => subject.entries.deletes(first, count, next));
   const before = diskBytes(subject.stateDirectory);
   const start = performance.now();
@@ -164,7 +168,11 @@ export async function deleteAll(subject) {
   return { ...costs, before, after: diskBytes(subject.stateDirectory), drains, drainMs };
 }
 
-function counted(numberAt) {
+function warmPuts({ flushBytes, entryBytes }) {
+  return Math.ceil((WARM_FLUSHES * flushBytes) / entryBytes);
+}
+
+function each(numberAt) {
   let at = 0;
   return () => numberAt(at++);
 }
