@@ -14,7 +14,7 @@ import { rowsOf } from "./rows.mjs";
 const MIB = 2 ** 20;
 const SYSTEMS = ["store", "lmdb"];
 /** A flush size that a steady load does not reach. */
-const NO_FLUSH_MIB = 1024;
+const NO_FLUSH_MIB = 512;
 
 /** Progress goes to standard error, the result to standard output. */
 const say = (text) => console.error(text);
@@ -46,7 +46,12 @@ async function run() {
   for (let round = 1; round <= settings.rounds; round++) {
     for (const row of result.rows) {
       say(`${row.name}${settings.rounds > 1 ? `, round ${round} of ${settings.rounds}` : ""}`);
-      row.rounds.push(await measured(row));
+      try {
+        row.rounds.push(await measured(row));
+      } catch (error) {
+        say(`  failed: ${error.message}`);
+        process.exitCode = 1;
+      }
       // A long run may be ended before its last row.
       if (settings.json !== undefined) writeFileSync(settings.json, `${JSON.stringify(result, undefined, 2)}\n`);
     }

@@ -40,13 +40,15 @@ function sizeTable(row) {
     ["put", "put"],
     ["putWithId", "put with a request id"],
   ]) {
-    line(`${what}: main thread, us`, task, micros("mainMicros"));
-    line(`${what}: the state's worker, us`, task, micros("workerMicros"));
-    line(`${what}: other threads, us`, task, micros("othersMicros"));
+    line(`${what}: apply, median of batches, us`, task, micros("batchMicros"));
+    line(`${what}: main thread, CPU us`, task, micros("mainMicros"));
+    line(`${what}: the state's worker, CPU us`, task, micros("workerMicros"));
+    line(`${what}: other threads, CPU us`, task, micros("othersMicros"));
   }
   line("decoding a put, us", "decode", micros("mainMicros"));
   line("decoding a put with a request id, us", "decodeWithId", micros("mainMicros"));
-  line("the store's part of a put, us", "engine", micros("mainMicros"));
+  line("the store's part of a put: median of batches, us", "engine", micros("batchMicros"));
+  line("the store's part of a put: main thread, CPU us", "engine", micros("mainMicros"));
   line("get, of 2,000 keys, us", "read", micros("hot"));
   line("get, of all keys, us", "read", micros("cold"));
   line("get of an absent key, us", "read", micros("absent"));

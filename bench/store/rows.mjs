@@ -10,7 +10,7 @@ const VALUE_BYTES = 256;
 /** Values whose overwriting is measured in bytes, and the state that they make, in flush sizes. */
 const OVERWRITTEN = { valueBytes: 1024, flushes: 5 };
 /** The state that a steady load writes to. */
-const STEADY = { valueBytes: 1024, keys: 50_000 };
+const STEADY = { valueBytes: 1024, keys: 16_000 };
 
 /** Returns the rows of a run; `only` picks some by patterns. */
 export function rowsOf({ sizes, flushMib, only }) {

@@ -201,7 +201,8 @@ export class Store implements StoreEngine {
   putBlind(key: Uint8Array, value: Uint8Array, version: number, tag: number): Existed {
     const existed = this.#active.held.putBlind(key, value, version, tag);
     if (existed !== "unknown") return existed;
-    return this.#frozen.length === 0 && this.#levels.runs.length === 0 ? "no" : this.#reader.existsBelow(key);
+    // Not looked up in frozen tables: that would double the price, and the step finds it out.
+    return this.#frozen.length === 0 && this.#levels.runs.length === 0 ? "no" : "unknown";
   }
 
   putOnly(key: Uint8Array, value: Uint8Array, version: number, created: number, tag: number): void {

@@ -295,6 +295,6 @@ describe("a machine on a store", () => {
       { index: 2, drain: true },
       { index: 3, drain: false },
     ]);
-    expect(machine.upkeep).toEqual({ isWanted: false, charge: 0 });
+    expect(machine.upkeep).toEqual({ isWanted: false, drains: false, charge: 0 });
   });
 });

@@ -4,14 +4,15 @@ import { keyspace } from "../../../dist/src/machine/store/keyspaces.js";
 import { workerRunner } from "../../../dist/src/store/steps/worker_runner.js";
 import { storeFactory } from "../../../dist/src/store/store.js";
 import { nodeFileSystem } from "../../../dist/src/system/fs.js";
+import { percentile } from "../../support/figures.mjs";
 import { anonymousBytes, cpu, cpuSince, diskBytes, writtenBytes } from "./counters.mjs";
 import { BATCH, KEY_BYTES, keyAt, overwritten, scattered } from "./keys.mjs";
 import { rulesFor } from "./subject.mjs";
 
 /** Entries are made in chunks of so many bytes: outside of the time that counts, and soon garbage. */
 const CHUNK_BYTES = 4 << 20;
-/** Puts before those that count. */
-const WARM = 20_000;
+/** Flush sizes written before the puts that count: by then each table's memory was used once. */
+const WARM_FLUSHES = 4;
 /** A drained state is done with when its files are smaller than this, in flush sizes. */
 const DRAINED_FLUSHES = 2;
 const DRAIN_MS = 60_000;
@@ -22,6 +23,7 @@ async function applyMany(subject, count, make, { logged = false, sample = () => 
   const used = { main: 0, worker: 0, others: 0 };
   let ms = 0;
   let peak = 0;
+  subject.batchMicros = [];
   for (let done = 0; done < count; done += chunk) {
     const batches = make(subject.last + 1, Math.min(chunk, count - done));
     const before = cpu();
@@ -38,6 +40,7 @@ async function applyMany(subject, count, make, { logged = false, sample = () => 
   for (const [name, micros] of Object.entries(cpuSince(before))) used[name] += micros;
   sample();
   return {
+    batchMicros: percentile(subject.batchMicros, 0.5),
     mainMicros: used.main / count,
     workerMicros: used.worker / count,
     othersMicros: used.others / count,
@@ -77,7 +80,7 @@ async function writeMany(subject, count, make) {
 
 /** Makes all keys, in an order that jumps about. */
 export function fill(subject) {
-  const next = counted(scattered(subject.keys));
+  const next = each(scattered(subject.keys));
   return writeMany(subject, subject.keys, (first, count) => subject.entries.puts(first, count, next));
 }
 
@@ -92,7 +95,7 @@ export function overwrite(subject, { order, bytes }) {
 export async function put(subject, { count, withId }) {
   const next = overwritten(subject.keys, "random");
   const make = (first, some) => subject.entries.puts(first, some, next, { withId });
-  await applyMany(subject, Math.min(count, WARM), make);
+  await applyMany(subject, warmPuts(subject), make);
   const costs = await applyMany(subject, count, make);
   await subject.skipLog();
   return costs;
@@ -120,32 +123,41 @@ export async function putIntoStore(subject, { count }) {
   const options = { fs: nodeFileSystem, rules: rulesFor(flushBytes), runner: workerRunner };
   const engine = await storeFactory(options).open(`${directory}/engine`);
   const row = (n) => Buffer.concat([Buffer.of(keyspace.key), keyAt(n)]);
-  const chunk = Math.floor(CHUNK_BYTES / subject.entryBytes);
+  const chunk = BATCH * Math.floor(CHUNK_BYTES / subject.entryBytes / BATCH);
   const next = overwritten(subject.keys, "random");
   let index = 0;
   let micros = 0;
-  for (let done = -chunk; done < count; done += chunk) {
+  let counted = 0;
+  const times = [];
+  for (let done = -warmPuts(subject); done < count; done += chunk) {
     const rows = Array.from({ length: chunk }, () => row(next()));
     const before = cpu();
-    for (let at = 0; at < chunk; at += 1) {
-      index += 1;
-      engine.putBlind(rows[at], entries.value, index, 0);
-      if (engine.isDue) engine.freeze({ index, term: 1 }, new Uint8Array(0), false);
-      if (at % BATCH === 0) await engine.settled(1);
+    for (let at = 0; at < chunk; at += BATCH) {
+      const batchStart = performance.now();
+      for (const key of rows.slice(at, at + BATCH)) {
+        index += 1;
+        engine.putBlind(key, entries.value, index, 0);
+        if (engine.isDue) engine.freeze({ index, term: 1 }, new Uint8Array(0), false);
+      }
+      if (done >= 0) times.push((1000 * (performance.now() - batchStart)) / BATCH);
+      await engine.settled(1);
     }
     const used = cpuSince(before);
-    if (done >= 0) micros += used.main;
+    if (done >= 0) {
+      micros += used.main;
+      counted += chunk;
+    }
     await new Promise((resolve) => setImmediate(resolve));
   }
   await engine.settled(0);
   await engine.crash();
   await nodeFileSystem.removeAll(`${directory}/engine`);
-  return { mainMicros: micros / (Math.ceil(count / chunk) * chunk) };
+  return { batchMicros: percentile(times, 0.5), mainMicros: micros / counted };
 }
 
 /** Deletes all keys, and waits until the room is free, as a leader brings that about. */
 export async function deleteAll(subject) {
-  const next = counted(scattered(subject.keys));
+  const next = each(scattered(subject.keys));
   const costs = await applyMany(subject, subject.keys, (first, count) => subject.entries.deletes(first, count, next));
   const before = diskBytes(subject.stateDirectory);
   const start = performance.now();
@@ -164,7 +176,11 @@ export async function deleteAll(subject) {
   return { ...costs, before, after: diskBytes(subject.stateDirectory), drains, drainMs };
 }
 
-function counted(numberAt) {
+function warmPuts({ flushBytes, entryBytes }) {
+  return Math.ceil((WARM_FLUSHES * flushBytes) / entryBytes);
+}
+
+function each(numberAt) {
   let at = 0;
   return () => numberAt(at++);
 }

@@ -1,5 +1,5 @@
 import type { MemoryTable } from "../memory/memory_table.js";
-import type { Existed, LiveRecord, StoreReads } from "../reads.js";
+import type { LiveRecord, StoreReads } from "../reads.js";
 import { type RecordKind, recordKind, type StoreRecord } from "../record.js";
 import { combinedFirst, combinedKind, settle } from "../rules/v1.js";
 import { filterHash } from "../tables/filter.js";
@@ -49,21 +49,6 @@ export class StoreReader implements StoreReads {
 
   range(start: Uint8Array, end: Uint8Array | undefined): Iterable<LiveRecord> {
     return rangeOf(this.memory, this.levels, this.#floors, this.atVersion, start, end, this.noted);
-  }
-
-  /**
-   * Whether a key existed before it was written to the newest memory table, as far as memory tells.
-   */
-  existsBelow(key: Uint8Array): Existed {
-    for (let at = 1; at < this.memory.length; at++) {
-      const table = this.memory[at]!;
-      const place = table.find(key, this.atVersion);
-      if (place === 0) continue;
-      const kind = table.kindOf(place);
-      if (this.#isDead(key, table.versionOf(place))) return "no";
-      return kind === known || kind === only || kind === inherits ? "yes" : "no";
-    }
-    return this.levels.runs.length === 0 ? "no" : "unknown";
   }
 
   /**

@@ -31,23 +31,17 @@ export async function createdVersions(
     const version = table.versionOf(place);
     const key = table.keyOf(place);
     if (table.kindOf(place) !== recordKind.inherits || raised.isRaised(key[0]!)) continue;
-    if (!(await exists(manifest, runs, floors, key))) created.push(version);
+    if (!exists(manifest, runs, floors, key)) created.push(version);
   }
   return Float64Array.from(created).sort();
 }
 
-async function exists(
-  { rules }: Manifest,
-  runs: readonly OpenRun[],
-  floors: Floors,
-  key: Uint8Array,
-): Promise<boolean> {
+/** Reads on the calling thread, which is the step's: it has one read at a time to do in any case. */
+function exists({ rules }: Manifest, runs: readonly OpenRun[], floors: Floors, key: Uint8Array): boolean {
   const hash = filterHash(rules, key);
   for (const run of runs) {
     const table = run.tableFor(key);
     if (table === undefined) continue;
-    const loading = table.load(key, hash);
-    if (loading !== undefined) await loading;
     const record = table.find(key, hash);
     if (record === undefined) continue;
     return record.kind !== recordKind.deleted && !floors.isDead(key[0]!, record.version);

@@ -93,17 +93,6 @@ const bugs: readonly StoreBug[] = [
     ],
   },
   {
-    name: "a load leaves the keys of older tables",
-    rule: "store: records below a floor count as absent",
-    patches: [
-      {
-        file: "src/store/levels/store_reader.ts",
-        find: "return !this.#floors.isEmpty && this.#floors.isDead(key[0]!, version);",
-        replace: "return this.#floors.isEmpty && key.length < 0 && version < 0;",
-      },
-    ],
-  },
-  {
     name: "a view shows what was written later",
     rule: "store: a view is the state as it was",
     patches: [
@@ -160,7 +149,7 @@ const bugs: readonly StoreBug[] = [
   },
   {
     name: "forgotten answers stay in the store",
-    rule: "thesis section 6.3: sessions are replicated state",
+    rule: "store: the files hold the whole state",
     patches: [
       {
         file: "src/machine/store/store_sessions.ts",
@@ -218,7 +207,7 @@ const bugs: readonly StoreBug[] = [
   },
   {
     name: "a blind put that made its key is told as a change",
-    rule: "watch: created or changed",
+    rule: "store: a watch tells creations apart",
     patches: [
       {
         file: "src/store/steps/created.ts",
