@@ -408,8 +408,8 @@ export const plantedBugs: readonly PlantedBug[] = [
       // Else a deposed leader is found out too soon to show it.
       {
         file: "src/raft/leader/leader.ts",
-        find: "return isHeard || !this.state.timing.isAutomatic;",
-        replace: "return true;",
+        find: "    if (isHeard) return true;",
+        replace: "    if (isHeard || !isHeard) return true;",
       },
     ],
   },
@@ -459,8 +459,8 @@ export const plantedBugs: readonly PlantedBug[] = [
       },
       {
         file: "src/raft/leader/leader.ts",
-        find: "return isHeard || !this.state.timing.isAutomatic;",
-        replace: "return true;",
+        find: "    if (isHeard) return true;",
+        replace: "    if (isHeard || !isHeard) return true;",
       },
     ],
   },

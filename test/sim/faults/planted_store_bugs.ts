@@ -211,8 +211,8 @@ const bugs: readonly StoreBug[] = [
     patches: [
       {
         file: "src/store/steps/created.ts",
-        find: "if (!(await exists(manifest, runs, floors, key))) created.push(version);",
-        replace: "if (await exists(manifest, runs, floors, key)) created.push(version);",
+        find: "if (!exists(manifest, runs, floors, key)) created.push(version);",
+        replace: "if (exists(manifest, runs, floors, key)) created.push(version);",
       },
       {
         file: "src/machine/store/open_puts.ts",
