@@ -100,6 +100,7 @@ function bytes(rows) {
 function loop(rows) {
   const head = [
     "steady load",
+    "puts/s",
     "steps",
     "loop p99.9 ms",
     "loop max ms",
@@ -111,9 +112,9 @@ function loop(rows) {
   const body = rows.flatMap((row) =>
     Object.keys(row.rounds[0].steady).map((system) => {
       const figures = of(row, "steady", system);
-      const { steps, loopP999, loopMax, ranMax, logP50, logP99, logMax } = figures;
+      const { reached, steps, loopP999, loopMax, ranMax, logP50, logP99, logMax } = figures;
       const name = system === "lmdb" ? "LMDB" : system;
-      return [name, ...[steps, loopP999, loopMax, ranMax, logP50, logP99, logMax].map((n) => figure(n))];
+      return [name, ...[reached, steps, loopP999, loopMax, ranMax, logP50, logP99, logMax].map((n) => figure(n))];
     }),
   );
   return [table(head, body)];

@@ -50,7 +50,7 @@ describe("cairn status", () => {
     const lines = statusText(status).split("\n");
     expect(lines[0]).toBe(`cluster cluster-1, term ${node.raft.term}, ${id} leads`);
     expect(lines[1]).toMatch(
-      /^ID +ADDRESS +MEMBER +ROLE +TERM +COMMIT +APPLIED +LAG +LOG +SNAPSHOT +HOW +SYNC +HEALTH$/,
+      /^ID +ADDRESS +MEMBER +VERSION +ROLE +TERM +COMMIT +APPLIED +LAG +LOG +SNAPSHOT +HOW +SYNC +HEALTH$/,
     );
     expect(lines.filter(isLasting)).toHaveLength(5);
   });

@@ -189,7 +189,7 @@ test("a reload revokes, at every node, within a second or so", async () => {
   await until(() => events.length > 0, "the watch has begun");
   const shrunk = { ...writer, grants: [{ role: "writer", prefixes: ["elsewhere/"] }] };
   await replaceFile(file, accessText([shrunk, all, ops, peer]));
-  await failure("PERMISSION_DENIED", watching, "reader lacks");
+  await failure("UNAUTHENTICATED", watching, "no longer has the credentials");
   const codeAt = (address: string, key: string) =>
     clientsAt(address, writer)
       .kv.put({ key: bytes(key) })

@@ -1,4 +1,5 @@
-import { createRequire } from "node:module";
+import Module from "node:module";
+import { join } from "node:path";
 import { CairnError } from "../errors.js";
 
 // Spans of calls through @opentelemetry/api, when the application has it. Nothing is loaded, made
@@ -166,7 +167,7 @@ let tracing: Tracing | undefined;
  * Returns the means to make spans; undefined when the application has no @opentelemetry/api. Looks
  * for the package once.
  */
-export function tracingOf(load: (name: string) => unknown = createRequire(import.meta.url)): Tracing | undefined {
+export function tracingOf(load: (name: string) => unknown = required): Tracing | undefined {
   if (looked) return tracing;
   looked = true;
   try {
@@ -175,4 +176,13 @@ export function tracingOf(load: (name: string) => unknown = createRequire(import
     // It is not installed, which is the usual case.
   }
   return tracing;
+}
+
+/**
+ * Requires a package. Bundles of applications contain this: as CommonJS they do not know their own
+ * file, and look from the working directory; and their own banner may declare `createRequire`.
+ */
+function required(name: string): unknown {
+  const url = import.meta.url as string | undefined;
+  return Module.createRequire(url ?? join(process.cwd(), "index.js"))(name);
 }

@@ -36,7 +36,7 @@ export async function createdVersions(
   return Float64Array.from(created).sort();
 }
 
-/** Reads on the calling thread, which is the step's: it has one read at a time to do in any case. */
+/** Reads on the calling thread, the step's: it has one read at a time to do in any case. */
 function exists({ rules }: Manifest, runs: readonly OpenRun[], floors: Floors, key: Uint8Array): boolean {
   const hash = filterHash(rules, key);
   for (const run of runs) {

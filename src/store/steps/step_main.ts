@@ -1,6 +1,5 @@
 // The worker thread of a store: it carries out one step at a time.
 
-import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
 import { assert } from "../../base/assert.js";
 import { sentError } from "../../base/sent_error.js";
@@ -9,14 +8,11 @@ import { executeStep } from "./step.js";
 import { StepControl } from "./step_control.js";
 import type { StepReply, StepRequest } from "./worker_runner.js";
 
-/** On a scale on which the main thread has 0, and 19 is the lowest priority. */
-const NICE = 10;
-
 assert(parentPort !== null, "this file is started as a worker thread");
 const port = parentPort;
 
-// Only Linux gives each thread its own priority; elsewhere it is the whole process's.
-if (process.platform === "linux") setPriority(NICE);
+// With the priority of the main thread: a lower one starves the steps of a busy machine, and then
+// writers wait for them. The rate of writing is what bounds a step.
 
 port.on("message", (request: StepRequest) => void carryOut(request));
 

@@ -25,7 +25,7 @@ const WORKER_FILE = import.meta.url.endsWith(".ts") ? "../../../dist/src/store/s
 /** Steps write at most so many times as fast as writers do, unless that is slow. */
 const RATE_FACTOR = 6;
 
-/** Carries steps out on a worker thread of low priority. The file system is always the real one. */
+/** Carries steps out on a worker thread. The file system is always the real one. */
 export const workerRunner: MakeRunner = (_fs, directory) => new WorkerRunner(directory);
 
 /** Runs steps on a thread that starts with the first one, and again after it has died. */
