@@ -104,17 +104,6 @@ const bugs: readonly StoreBug[] = [
     ],
   },
   {
-    name: "tables go while a view reads them",
-    rule: "store: nothing that is named is unlinked",
-    patches: [
-      {
-        file: "src/store/store.ts",
-        find: "new PinnedView(position, reader, [levels, ...memory]);",
-        replace: "new PinnedView(position, reader, levels === undefined ? [] : memory);",
-      },
-    ],
-  },
-  {
     name: "inputs of a sweep are read again below its cursor",
     rule: "store: keys below a cursor are in the output",
     patches: [
