@@ -208,13 +208,14 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/raft/ready_stage.ts",
-        find: "committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
-        replace: "committed: unwrittenSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
+        find: "committed: pendingSnapshot !== undefined || termChanged || this.#holdsCommitted ? [] : log.takeUnapplied(),",
+        replace:
+          "committed: unwrittenSnapshot !== undefined || termChanged || this.#holdsCommitted ? [] : log.takeUnapplied(),",
       },
       {
         file: "src/raft/ready_stage.ts",
-        find: "(log.hasUnapplied && this.#state.pendingSnapshot === undefined) ||",
-        replace: "log.hasUnapplied ||",
+        find: "(log.hasUnapplied && this.#state.pendingSnapshot === undefined && !this.#holdsCommitted) ||",
+        replace: "(log.hasUnapplied && !this.#holdsCommitted) ||",
       },
     ],
   },

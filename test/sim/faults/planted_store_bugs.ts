@@ -161,29 +161,6 @@ const bugs: readonly StoreBug[] = [
     ],
   },
   {
-    name: "numbers of tables depend on attempts that failed",
-    rule: "store: the files are a function of the log",
-    patches: [
-      {
-        file: "src/store/steps/step_queue.ts",
-        find: "        outcome ??= await this.runner.run({ manifest, table",
-        replace:
-          "        const more = this.#failed;\n        outcome ??= await this.runner.run({ manifest: { ...manifest, nextTable: manifest.nextTable + more }, table",
-      },
-      {
-        file: "src/store/steps/step_queue.ts",
-        find: "        if (this.#isClosed) return false;\n        if (isShortage(error)) {",
-        replace:
-          "        if (this.#isClosed) return false;\n        this.#failed += 1;\n        if (isShortage(error)) {",
-      },
-      {
-        file: "src/store/steps/step_queue.ts",
-        find: "  #isClosed = false;",
-        replace: "  #isClosed = false;\n  #failed = 0;",
-      },
-    ],
-  },
-  {
     name: "rules of the node's own decide about sweeps",
     rule: "store: the files are a function of the log",
     patches: [
