@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
+import { NEWEST_RULES } from "../../src/machine/kv/session_limits.js";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
 import { startNode } from "../support/processes/processes.js";
 import { makeSnapshotFile, offerAndChunks, statePairs } from "../support/snapshots/snapshot_stream.js";
@@ -245,7 +246,12 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
           success: true,
         });
         const { detail, ...rejection } = await ask(`${RAFT}/AppendEntries`, { ...heartbeat, term: "4" });
-        expect(rejection).toEqual({ term: "5", rejection: "APPEND_ENTRIES_REJECTION_STALE_TERM", round: "7" });
+        expect(rejection).toEqual({
+          term: "5",
+          rejection: "APPEND_ENTRIES_REJECTION_STALE_TERM",
+          round: "7",
+          newestRules: NEWEST_RULES,
+        });
         expect(detail).toMatch(/4.*5/);
       });
 
