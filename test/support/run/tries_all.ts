@@ -1,5 +1,5 @@
 /**
- * Whether this run is the long one, `npm run test:all`, which `.ci/run` does. `npm test` must stay short: of tests with many like cases it
+ * Whether this run is the long one, `npm run test:all`. `npm test`, which `.ci/run` does, must stay short: of tests with many like cases it
  * takes some, and says which.
  */
 export const triesAll = process.env.CAIRN_TESTS === "all";
