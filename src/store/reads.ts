@@ -31,7 +31,7 @@ export interface StoreReads {
 /** The state as it was when it was captured, whatever is written later. Its owner releases it. */
 export interface StoreView extends StoreReads {
   readonly position: LogPosition;
-  /** The machine's own bytes, as of the newest flush point at or below {@link position}. */
+  /** Lets go of what the view keeps; may be called more than once. */
   release(): void;
 }
 

@@ -4,6 +4,7 @@ import { assert } from "../../base/assert.js";
 import { hasCode, isShortage } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { type FileSystem, overwriteSmallFile, readSmallFile, writeSmallFile } from "../../system/fs.js";
+import { StateDirectories } from "../state_directories.js";
 import { dataBytes, syncData } from "./files.js";
 
 // Keeps the files around the LMDB environments of a state. Its directory holds:
@@ -32,7 +33,7 @@ import { dataBytes, syncData } from "./files.js";
 const POINTER_FILE = "CURRENT";
 const POINTER_FORMAT = "cairn-state 2";
 const POINTER_FORMATS_BEFORE = /^cairn-state 1\n/;
-const VIEW_NAME = /^view-[0-9]+$/;
+const VIEW_KIND = "view";
 /** Names of what a machine on a store keeps in the same place; see machine/store/directory.ts. */
 const STORE_STATE_NAME = /^(STORE(\.tmp)?|store-[0-9]+)$/;
 
@@ -52,28 +53,23 @@ export type TrustedView = { readonly name: string; readonly reason?: undefined }
 
 /** Manages the files around the LMDB environments of a state. */
 export class LmdbDirectory {
-  /** Names in use: in force, being filled, or still being removed. */
-  readonly #names = new Set<string>();
   /** Contents of CURRENT; undefined when they are not known. */
   #pointer: Pointer | undefined;
-  /** The last change of CURRENT; changes run one after the other. */
-  #lastChange: Promise<unknown> = Promise.resolve();
 
   private constructor(
     private readonly fs: FileSystem,
     readonly path: string,
     private readonly bootId: string | undefined,
+    private readonly views: StateDirectories,
   ) {}
 
   static async open(fs: FileSystem, path: string, bootId: BootId): Promise<LmdbDirectory> {
-    await fs.makeDirectory(path);
-    const directory = new LmdbDirectory(fs, path, await bootId());
-    for (const name of await fs.list(path)) if (VIEW_NAME.test(name)) directory.#names.add(name);
-    return directory;
+    const views = await StateDirectories.open(fs, path, VIEW_KIND);
+    return new LmdbDirectory(fs, path, await bootId(), views);
   }
 
   pathOf(name: string): string {
-    return `${this.path}/${name}`;
+    return this.views.pathOf(name);
   }
 
   /** Returns the view in force, or the reason why its pages cannot be trusted. */
@@ -81,7 +77,7 @@ export class LmdbDirectory {
     const file = `${this.path}/${POINTER_FILE}`;
     if (!(await this.fs.exists(file))) return { reason: "there is no state yet" };
     const bytes = await readSmallFile(this.fs, file);
-    this.#pointer = parsePointer(bytes);
+    this.#pointer = this.#parsePointer(bytes);
     if (this.#pointer === undefined) {
       const isOld = POINTER_FORMATS_BEFORE.test(bytes.toString("latin1"));
       return { reason: isOld ? "it was written by an older version, without checksums" : `${file} is damaged` };
@@ -109,7 +105,7 @@ export class LmdbDirectory {
     assert(pointer?.name === name, "the trusted view is opened", { name });
     const mark = this.#bootMark();
     try {
-      await this.#inTurn(() => this.#writePointer({ name, mark, openings: pointer.openings + 1 }));
+      await this.views.inTurn(() => this.#writePointer({ name, mark, openings: pointer.openings + 1 }));
     } catch (error) {
       // The present mark allows commits too, and a full disk must not prevent the start.
       if (!hasCode(error, "DISK_FULL") || mark !== pointer.mark) throw error;
@@ -122,7 +118,7 @@ export class LmdbDirectory {
    * return. Call it before the view's first commit as the one in force.
    */
   pointTo(name: string): Promise<void> {
-    return this.#inTurn(() => this.#writePointer({ name, mark: this.#bootMark(), openings: 1 }));
+    return this.views.inTurn(() => this.#writePointer({ name, mark: this.#bootMark(), openings: 1 }));
   }
 
   /**
@@ -130,7 +126,7 @@ export class LmdbDirectory {
    * disk does not take that.
    */
   async endOpening(name: string): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.views.inTurn(async () => {
       const pointer = this.#pointer;
       if (pointer?.name !== name || pointer.mark.startsWith(DAMAGED)) return;
       await this.#writePointer({ ...pointer, openings: 0 }).catch(() => {
@@ -144,7 +140,7 @@ export class LmdbDirectory {
    * allows: the next opening has its own checks for damage.
    */
   async distrust(name: string, reason: string): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.views.inTurn(async () => {
       if (this.#pointer !== undefined && this.#pointer.name !== name) return;
       const mark = `${DAMAGED}${reason.replaceAll(/\s+/g, " ").slice(0, REASON_CHARACTERS)}`;
       await this.#writePointer({ name, mark, openings: 0 }).catch(() =>
@@ -158,15 +154,15 @@ export class LmdbDirectory {
    * STORAGE_FAILED when the pages cannot be synced; the view is then no longer trusted.
    */
   async markClean(name: string): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.views.inTurn(async () => {
       const bytes = await this.#sync(name);
       await this.#writePointer({ name, mark: `clean ${bytes}`, openings: 0 });
     });
   }
 
   /** Waits until no change of CURRENT is under way. */
-  async settled(): Promise<void> {
-    await this.#lastChange;
+  settled(): Promise<void> {
+    return this.views.settled();
   }
 
   /**
@@ -174,30 +170,17 @@ export class LmdbDirectory {
    * name.
    */
   reserve(): string {
-    let n = 1;
-    while (this.#names.has(`view-${n}`)) n++;
-    this.#names.add(`view-${n}`);
-    return `view-${n}`;
+    return this.views.reserve();
   }
 
   /** Removes a view that nobody has open. */
-  async remove(name: string): Promise<void> {
-    await this.fs.removeAll(this.pathOf(name));
-    this.#names.delete(name);
+  remove(name: string): Promise<void> {
+    return this.views.remove(name);
   }
 
   /** Removes all views but one, and the state that a store has left. */
-  async removeOthers(name: string): Promise<void> {
-    for (const other of [...this.#names]) if (other !== name) await this.remove(other);
-    for (const other of await this.fs.list(this.path)) {
-      if (STORE_STATE_NAME.test(other)) await this.fs.removeAll(this.pathOf(other));
-    }
-  }
-
-  #inTurn<Result>(change: () => Promise<Result>): Promise<Result> {
-    const result = this.#lastChange.then(change);
-    this.#lastChange = result.catch(() => undefined);
-    return result;
+  removeOthers(name: string): Promise<void> {
+    return this.views.removeOthers(name, STORE_STATE_NAME);
   }
 
   async #sync(name: string): Promise<number> {
@@ -229,8 +212,15 @@ export class LmdbDirectory {
     return this.bootId === undefined ? "unknown-boot" : `boot ${this.bootId}`;
   }
 
+  #parsePointer(bytes: Buffer): Pointer | undefined {
+    const text = bytes.toString("utf8");
+    const [, name = "", mark = "", count = ""] = text.split("\n");
+    const pointer = { name, mark, openings: Number(count.slice("openings ".length)) };
+    return this.views.isName(name) && text === formatPointer(pointer) ? pointer : undefined;
+  }
+
   async #writePointer(pointer: Pointer): Promise<void> {
-    assert(VIEW_NAME.test(pointer.name), "a view has a view's name", { name: pointer.name });
+    assert(this.views.isName(pointer.name), "a view has a view's name", { name: pointer.name });
     if (this.#pointer !== undefined && formatPointer(this.#pointer) === formatPointer(pointer)) return;
     this.#pointer = undefined;
     await this.#writeFile(Buffer.from(formatPointer(pointer)));
@@ -254,11 +244,4 @@ const REASON_CHARACTERS = 500;
 function formatPointer({ name, mark, openings }: Pointer): string {
   const lines = `${POINTER_FORMAT}\n${name}\n${mark}\nopenings ${openings}\n`;
   return `${lines}${crc32(lines).toString(16).padStart(8, "0")}\n`;
-}
-
-function parsePointer(bytes: Buffer): Pointer | undefined {
-  const text = bytes.toString("utf8");
-  const [, name = "", mark = "", count = ""] = text.split("\n");
-  const pointer = { name, mark, openings: Number(count.slice("openings ".length)) };
-  return VIEW_NAME.test(name) && text === formatPointer(pointer) ? pointer : undefined;
 }

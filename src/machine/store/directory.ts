@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import { type FileSystem, readSmallFile, writeSmallFile } from "../../system/fs.js";
+import { StateDirectories } from "../state_directories.js";
 
 // The files around the stores of a state:
 //
@@ -12,7 +13,7 @@ import { type FileSystem, readSmallFile, writeSmallFile } from "../../system/fs.
 
 const POINTER_FILE = "STORE";
 const POINTER_FORMAT = "cairn-store 1";
-const STORE_NAME = /^store-[0-9]+$/;
+const STORE_KIND = "store";
 const SOUND = "sound";
 const DAMAGED = "damaged ";
 const REASON_CHARACTERS = 500;
@@ -25,24 +26,18 @@ export type CurrentStore = { readonly name: string } | { readonly name: undefine
 
 /** Manages the stores of a state. */
 export class StoreDirectory {
-  readonly #names = new Set<string>();
-  /** Changes of the pointer run one after the other. */
-  #lastChange: Promise<unknown> = Promise.resolve();
-
   private constructor(
     private readonly fs: FileSystem,
     readonly path: string,
+    private readonly stores: StateDirectories,
   ) {}
 
   static async open(fs: FileSystem, path: string): Promise<StoreDirectory> {
-    await fs.makeDirectory(path);
-    const directory = new StoreDirectory(fs, path);
-    for (const name of await fs.list(path)) if (STORE_NAME.test(name)) directory.#names.add(name);
-    return directory;
+    return new StoreDirectory(fs, path, await StateDirectories.open(fs, path, STORE_KIND));
   }
 
   pathOf(name: string): string {
-    return `${this.path}/${name}`;
+    return this.stores.pathOf(name);
   }
 
   async current(): Promise<CurrentStore> {
@@ -55,26 +50,23 @@ export class StoreDirectory {
       return { name: undefined, reason };
     }
     const [format, name = "", mark = "", crc] = (await readSmallFile(this.fs, file)).toString("utf8").split("\n");
-    const isWhole = crc === crcOf(name, mark) && format === POINTER_FORMAT && STORE_NAME.test(name);
+    const isWhole = crc === crcOf(name, mark) && format === POINTER_FORMAT && this.stores.isName(name);
     if (!isWhole) return { name: undefined, reason: `${file} is damaged` };
     if (mark.startsWith(DAMAGED)) {
       return { name: undefined, reason: `it was found damaged before: ${mark.slice(DAMAGED.length)}` };
     }
-    if (!this.#names.has(name)) return { name: undefined, reason: `${this.pathOf(name)} is missing` };
+    if (!this.stores.has(name)) return { name: undefined, reason: `${this.pathOf(name)} is missing` };
     return { name };
   }
 
   /** Reserves the name of a store that does not exist. */
   reserve(): string {
-    let n = 1;
-    while (this.#names.has(`store-${n}`)) n++;
-    this.#names.add(`store-${n}`);
-    return `store-${n}`;
+    return this.stores.reserve();
   }
 
   /** Puts a store in force. Durable on return. */
   pointTo(name: string): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.stores.inTurn(async () => {
       await this.fs.syncDirectory(this.path);
       await this.#write(name, SOUND);
     });
@@ -83,39 +75,29 @@ export class StoreDirectory {
   /** Prevents all later openings of a store. Does as much as the disk allows. */
   distrust(name: string, reason: string): Promise<void> {
     const mark = `${DAMAGED}${reason.replaceAll(/\s+/g, " ").slice(0, REASON_CHARACTERS)}`;
-    return this.#inTurn(() =>
+    return this.stores.inTurn(() =>
       this.#write(name, mark).catch(() => this.fs.unlink(`${this.path}/${POINTER_FILE}`).catch(() => undefined)),
     );
   }
 
   /** Removes a store that nobody has open. */
-  async remove(name: string): Promise<void> {
-    await this.fs.removeAll(this.pathOf(name));
-    this.#names.delete(name);
+  remove(name: string): Promise<void> {
+    return this.stores.remove(name);
   }
 
   /** Removes all stores but one, and the state that LMDB has left. */
-  async removeOthers(name: string): Promise<void> {
-    for (const other of [...this.#names]) if (other !== name) await this.remove(other);
-    for (const other of await this.fs.list(this.path)) {
-      if (LMDB_NAME.test(other)) await this.fs.removeAll(`${this.path}/${other}`);
-    }
+  removeOthers(name: string): Promise<void> {
+    return this.stores.removeOthers(name, LMDB_NAME);
   }
 
   /** Waits until no change of the pointer is under way. */
-  async settled(): Promise<void> {
-    await this.#lastChange;
+  settled(): Promise<void> {
+    return this.stores.settled();
   }
 
   #write(name: string, mark: string): Promise<void> {
     const text = `${POINTER_FORMAT}\n${name}\n${mark}\n${crcOf(name, mark)}\n`;
     return writeSmallFile(this.fs, this.path, POINTER_FILE, Buffer.from(text));
-  }
-
-  #inTurn<Result>(change: () => Promise<Result>): Promise<Result> {
-    const result = this.#lastChange.then(change);
-    this.#lastChange = result.catch(() => undefined);
-    return result;
   }
 }
 

@@ -5,6 +5,9 @@ const OPEN = 0;
 const EXISTED = 1;
 const CREATED = 2;
 
+/** Tells whether a key existed before the entry at an index. */
+type ExistedBefore = (key: Uint8Array, index: number) => boolean;
+
 /**
  * Puts of which it is not known whether they created their key, in order of their indexes, until a
  * step tells. Takes 13 bytes a put and those of its key.
@@ -43,7 +46,7 @@ export class OpenPuts {
    * Yields the indexes of the puts of a span that created their key. `existed` tells whether a key
    * existed before an index.
    */
-  *created(span: IndexSpan, existed: (key: Uint8Array, index: number) => boolean): Generator<number, void> {
+  *created(span: IndexSpan, existed: ExistedBefore): Generator<number, void> {
     for (let at = this.#placeOf(span[0]); at < this.#count && this.#indexes[at]! <= span[1]; at++) {
       const index = this.#indexes[at]!;
       if (this.#states[at] === OPEN) {

@@ -1,4 +1,4 @@
-import type { StoreView } from "../../store/reads.js";
+import type { LiveRecord, StoreView } from "../../store/reads.js";
 import type { StoredLease } from "../kv/leases/lease_store.js";
 import type { PayloadAnswer, PayloadKey, PayloadSession, PayloadSource } from "../kv/payload.js";
 import type { SessionsHead } from "../kv/session_limits.js";
@@ -59,7 +59,7 @@ export class ViewSource implements PayloadSource {
     for (const row of this.view.range(start, end)) yield { sequence: answerKeyOf(row).sequence, answer: row.value };
   }
 
-  *#rows<Row>(space: number, read: (row: Parameters<typeof recordOf>[0]) => Row): Generator<Row, void, undefined> {
+  *#rows<Row>(space: number, read: (row: LiveRecord) => Row): Generator<Row, void, undefined> {
     for (const row of this.view.range(spaceStart(space), spaceStart(space + 1))) yield read(row);
   }
 }
