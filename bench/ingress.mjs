@@ -8,7 +8,6 @@
 // Values have 256 bytes. Medians of the rounds. Linux only: /proc tells the time of threads.
 import { execFile, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -17,6 +16,7 @@ import { parseArgs, promisify } from "node:util";
 import { AdminService } from "../dist/gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../dist/src/rpc/client.js";
+import { freePorts } from "./support/free_ports.mjs";
 
 const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const CONNECTIONS = 8;
@@ -156,14 +156,6 @@ function childrenOf(pid) {
       return false;
     }
   });
-}
-
-async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.once("listening", resolve))));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 function medians(rows) {

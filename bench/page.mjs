@@ -5,7 +5,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -14,6 +13,7 @@ import { parseArgs } from "node:util";
 import { CairnClient } from "../dist/src/client.js";
 import { cpuMs } from "./support/cairn_process.mjs";
 import { median, sleep } from "./support/figures.mjs";
+import { freePorts } from "./support/free_ports.mjs";
 
 const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 /** As often as a page looks at keys that change, and at leases every so many times (src/page/browser.ts). */
@@ -162,13 +162,4 @@ async function startNodes() {
       throw new Error(`${id} has ended before it served HTTP`);
     }),
   );
-}
-
-/** Ports of the loopback interface that are free now, all different. */
-async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => once(server, "listening")));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => once(server.close(), "close")));
-  return ports;
 }

@@ -8,7 +8,6 @@
 // Also measured: time for a new connection and its first call, and, on Linux, CPU time of the leader's process for a call.
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -19,6 +18,7 @@ import { AdminService } from "../dist/gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../dist/src/rpc/client.js";
 import { channelOptions } from "../dist/src/rpc/grpc_options.js";
+import { freePorts } from "./support/free_ports.mjs";
 
 const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 /** An address is no server name. */
@@ -206,12 +206,4 @@ function cpuMs(pid) {
   } catch {
     return Number.NaN;
   }
-}
-
-async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.once("listening", resolve))));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }

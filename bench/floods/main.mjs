@@ -8,7 +8,6 @@
 import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -17,6 +16,7 @@ import { parseArgs } from "node:util";
 import { AdminService } from "../../dist/gen/cairn/v1/admin_pb.js";
 import { CairnClient } from "../../dist/src/client.js";
 import { openChannel } from "../../dist/src/rpc/client.js";
+import { freePorts } from "../support/free_ports.mjs";
 import { watchMemory } from "../support/memory.mjs";
 import { attacks } from "./attacks.mjs";
 
@@ -189,20 +189,6 @@ async function startNode(id, data, listen, more) {
     return node;
   }
   throw new Error(`node ${id} has ended`);
-}
-
-/** Ports that were free a moment ago. */
-async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1");
-      await once(server, "listening");
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => server.address().port);
-  for (const server of servers) server.close();
-  return ports;
 }
 
 async function statusOf({ address }) {

@@ -1,9 +1,8 @@
 // Runs a cluster of either system on this machine, each node a process.
-import { once } from "node:events";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { freePorts } from "../free_ports.mjs";
 import { NodeConnection } from "./protocols.mjs";
 import { Usage } from "./usage.mjs";
 
@@ -187,13 +186,4 @@ function nodesOf(directory, ports) {
       log: join(directory, `${name}.log`),
     };
   });
-}
-
-/** Ports of the loopback interface that are free now, all different. */
-async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => once(server, "listening")));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => once(server.close(), "close")));
-  return ports;
 }
